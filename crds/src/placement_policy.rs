@@ -1,0 +1,435 @@
+//! PlacementPolicy: which clusters shall run which version, and how the change rolls out.
+
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{Condition, LabelSelector, Time},
+    util::intstr::IntOrString,
+};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{OnRemoval, Window};
+
+/// Which clusters shall run which version, and how the change rolls out.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "nave.dev",
+    version = "v1alpha1",
+    kind = "PlacementPolicy",
+    plural = "placementpolicies",
+    namespaced,
+    shortname = "pp",
+    category = "nave",
+    status = "PlacementPolicyStatus",
+    derive = "PartialEq"
+)]
+#[kube(printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.name"))]
+#[kube(printcolumn(name = "Version", type_ = "string", json_path = ".spec.model.version"))]
+#[kube(printcolumn(name = "Selected", type_ = "integer", json_path = ".status.clusters.selected"))]
+#[kube(printcolumn(name = "Serving", type_ = "integer", json_path = ".status.clusters.serving"))]
+#[kube(printcolumn(name = "Failed", type_ = "integer", json_path = ".status.clusters.failed"))]
+#[kube(printcolumn(name = "Deferred", type_ = "integer", json_path = ".status.clusters.deferred"))]
+#[kube(printcolumn(name = "State", type_ = "string", json_path = ".status.step.state"))]
+#[kube(printcolumn(
+    name = "Available",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Available\")].status"
+))]
+#[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementPolicySpec {
+    /// What shall run.
+    pub model: ModelReference,
+    /// Two policies, one model, one cluster: the higher wins, then the older; the loser says so.
+    #[serde(default)]
+    pub priority: i32,
+    /// Where.
+    #[serde(default)]
+    pub placement: Placement,
+    /// How the change rolls out.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// By which runtime.
+    #[serde(default)]
+    pub serving: Serving,
+    /// What a spoke does when it is no longer asked for.
+    #[serde(default)]
+    pub on_removal: OnRemoval,
+}
+
+/// A version of a model, by the names in ModelVersion.spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelReference {
+    /// `ModelVersion.spec.model`.
+    pub name: String,
+    /// `ModelVersion.spec.version`.
+    pub version: String,
+}
+
+/// Which clusters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// By labels; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_selector: Option<LabelSelector>,
+    /// Expressions over `cluster` (`name`, `labels`, `facts`, `capacity`) that must all hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cel: Vec<String>,
+    /// How many; absent = all that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number_of_clusters: Option<i32>,
+    /// Which taints do not keep the policy away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// How evenly over which domains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread: Vec<Spread>,
+    /// Which clusters come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prioritizers: Vec<Prioritizer>,
+}
+
+/// As in Kubernetes' pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// The taint's key; empty with `Exists` = every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `Equal` unless said.
+    #[serde(default)]
+    pub operator: TolerationOperator,
+    /// The taint's value, for `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The taint's effect; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<crate::TaintEffect>,
+}
+
+/// How a toleration compares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TolerationOperator {
+    /// Key and value are the taint's.
+    #[default]
+    Equal,
+    /// The key is the taint's, or empty.
+    Exists,
+}
+
+/// How evenly the selected clusters lie over the values of a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Spread {
+    /// The label whose values are the domains.
+    pub topology_key: String,
+    /// Most that two domains may differ, in clusters.
+    #[serde(default = "one")]
+    pub max_skew: i32,
+    /// What to do with a cluster that would break it.
+    #[serde(default)]
+    pub when_unsatisfiable: WhenUnsatisfiable,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// What to do with a cluster that would break the spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenUnsatisfiable {
+    /// Leave it out.
+    #[default]
+    DoNotSelect,
+    /// Take it when no other is left.
+    SelectAnyway,
+}
+
+/// One part of the score.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Prioritizer {
+    /// What is scored, -100 to 100.
+    pub by: PrioritizerKind,
+    /// For `Label`: the label whose value is a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// -10 to 10.
+    #[serde(default = "one")]
+    pub weight: i32,
+}
+
+/// What a prioritizer scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum PrioritizerKind {
+    /// Chosen now is better.
+    Steady,
+    /// Fewer other models is better.
+    Balance,
+    /// More accelerator memory is better.
+    AcceleratorMemory,
+    /// More free storage is better.
+    StorageAvailable,
+    /// A higher number in a label is better.
+    Label,
+}
+
+/// How a change rolls out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// The weights are on every selected spoke before any spoke switches.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prefetch: bool,
+    /// One after the other; absent = one of 100%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<Step>>,
+    /// How many may be in flight, as a number or percent of the selected; absent = 100%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<IntOrString>,
+    /// How many may fail, as a number or percent of the selected; absent = 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failures: Option<IntOrString>,
+    /// For each cluster, from when it was told; absent = `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_deadline: Option<String>,
+    /// What happens when more failed.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How many of a group may be away at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<DisruptionBudget>,
+    /// When spokes may switch; empty = always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+    /// True = nothing is told to switch and nothing is rolled back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+/// One step of a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// How many of the step's clusters shall run the target when it is done, as a number or percent.
+    pub clusters: IntOrString,
+    /// How long each must have served it; absent = no time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak: Option<String>,
+    /// True = waits for the annotation `nave.dev/approve`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approval: bool,
+    /// Which of the selected clusters the step is about; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_selector: Option<LabelSelector>,
+}
+
+/// What happens when the failure budget is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    /// Nothing more is told.
+    #[default]
+    Pause,
+    /// Back to what each served before.
+    Rollback,
+}
+
+/// How many of a group may be away at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DisruptionBudget {
+    /// The label whose value is the group; without it a cluster is in the group "".
+    pub group_by: String,
+    /// As a number or percent of the group's selected.
+    pub max_unavailable: IntOrString,
+}
+
+/// By which runtime a model is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Serving {
+    /// `triton`, `files` or `hook`; absent = `files`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// How a new version is asked whether it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// How a new version is asked whether it works.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// How long it may take to answer; absent = `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}
+
+/// Where a policy stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementPolicyStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Placed, Progressing, Available, Degraded, Conflicted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<ClusterCounts>,
+    /// The step that the run is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepStatus>,
+    /// The run, as the planner needs it to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RolloutRun>,
+    /// The version that the run brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<String>,
+    /// The version before it, for undo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_version: Option<String>,
+    /// What it waits for; at most 16 rows, each with at most 10 clusters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_on: Vec<WaitingOn>,
+    /// Matched clusters that were not selected, by reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<ExcludedCount>,
+}
+
+/// Counts of clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterCounts {
+    /// Whose labels match.
+    pub matched: i64,
+    /// Chosen.
+    pub selected: i64,
+    /// That hold the target's weights, verified.
+    pub prefetched: i64,
+    /// Told to serve the target.
+    pub updated: i64,
+    /// Connected and serving the target.
+    pub serving: i64,
+    /// Failed.
+    pub failed: i64,
+    /// Neither failed nor reachable.
+    pub deferred: i64,
+}
+
+/// The step that a run is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// From 1.
+    pub index: i32,
+    /// How many there are.
+    pub of: i32,
+    /// What goes on.
+    pub state: StepState,
+}
+
+/// What goes on in a step: the first that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum StepState {
+    Paused,
+    RollingBack,
+    RolledBack,
+    FailureBudget,
+    Prefetching,
+    Updating,
+    Waiting,
+    Soaking,
+    AwaitingApproval,
+    Complete,
+}
+
+/// A run, as the planner needs it to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutRun {
+    /// The version that it brings.
+    pub target: String,
+    /// When the target was set.
+    pub started_at: Time,
+    /// Where it is.
+    pub phase: RunPhase,
+    /// The first step that is not passed, from 1.
+    pub step: i32,
+    /// The generation that `nave.dev/resume` named; absent = not resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<i64>,
+    /// The last value of `nave.dev/retry` that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum RunPhase {
+    Rolling,
+    RollingBack,
+    RolledBack,
+    Complete,
+}
+
+/// One thing that a run waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingOn {
+    /// The rule.
+    pub rule: WaitRule,
+    /// Whom it holds up; in status at most 10, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
+    /// How many those are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+    /// When time alone ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// More, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The rules that can hold a cluster up, first that applies first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum WaitRule {
+    ModelVersion,
+    Requirements,
+    Connected,
+    Prefetch,
+    Paused,
+    FailureBudget,
+    Soak,
+    Approval,
+    Window,
+    MaxConcurrent,
+    DisruptionBudget,
+    InFlight,
+}
+
+/// How many matched clusters were not selected for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExcludedCount {
+    /// NotAccepted, Tainted, CelFalse, CelError, Architecture, Accelerator, Runtime, Storage, Outranked,
+    /// SpreadKeyMissing, Spread, OutOfNumber.
+    pub reason: String,
+    /// How many.
+    pub count: i64,
+    /// A few of them, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
+    /// What is the matter with the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
