@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The hub: watches, plans, applies, and serves the spokes' sessions. `app` wires it; everything else is one concern.
+
+pub mod watch;
