@@ -1,6 +1,6 @@
 //! ClusterAssignment: what one cluster shall run, and what it said to each entry. Only the hub writes it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,10 @@ pub struct ClusterAssignmentStatus {
     /// The generation that the spoke has in its ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
     /// One row for each (namespace, model, version).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryStatus>,

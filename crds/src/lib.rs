@@ -7,8 +7,10 @@ mod cluster_assignment;
 mod common;
 mod edge_cluster;
 mod fine_tune_job;
+pub mod join_token;
 mod model_version;
 mod placement_policy;
+pub mod view;
 
 pub use cluster_assignment::{
     Action, Activation, AssignmentEntry, ClusterAssignment, ClusterAssignmentSpec, ClusterAssignmentStatus,
@@ -33,6 +35,20 @@ pub use placement_policy::{
     RunPhase as RolloutPhase, Serving, Spread, Step, StepState, StepStatus, Toleration, TolerationOperator,
     WaitRule, WaitingOn, WhenUnsatisfiable,
 };
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// Every CRD, in the order in which people read them.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    vec![
+        EdgeCluster::crd(),
+        ModelVersion::crd(),
+        PlacementPolicy::crd(),
+        ClusterAssignment::crd(),
+        FineTuneJob::crd(),
+    ]
+}
 
 /// The API group.
 pub const GROUP: &str = "nave.dev";
