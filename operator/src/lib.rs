@@ -1,3 +1,6 @@
 //! The hub: watches, plans, applies, and serves the spokes' sessions. `app` wires it; everything else is one concern.
 
+pub mod app;
+pub mod args;
+pub mod leader;
 pub mod watch;

@@ -1,0 +1,167 @@
+//! The only wiring file: which parts a replica has, in which order they start, and how it ends.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use kube::{Api, Client};
+use nave_runtime::{
+    address, admin,
+    drain::Drain,
+    readiness::{Guard, Readiness},
+};
+use serde::Serialize;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::RunArgs,
+    leader::{self, Leadership, sweep},
+    watch::{Kind, World},
+};
+
+/// How long tasks get after the drain began. Kubernetes kills a pod 30 s after SIGTERM by default.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where a replica listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bound {
+    /// Health, metrics and the read-only API.
+    pub http: SocketAddr,
+}
+
+/// A replica that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub bound: Bound,
+    drain: Drain,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Waits until the replica ends: after a drain, or with the error of the part that broke.
+    ///
+    /// # Errors
+    /// A part of the hub ended that should not have.
+    pub async fn finished(mut self) -> anyhow::Result<()> {
+        let mut failure = None;
+        let tasks = &mut self.tasks;
+        tokio::select! {
+            () = self.drain.started() => {}
+            Some(ended) = tasks.join_next() => {
+                failure = ended.context("a part of the hub panicked").and_then(|result| result).err();
+                self.drain.start();
+            }
+        }
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_TIMEOUT, rest).await.is_err() {
+            tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "some parts did not finish in time");
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Starts a replica.
+///
+/// # Errors
+/// No way to the API server is configured, an address is taken, or the address file cannot be written.
+pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
+    let name = replica_name(args.name.as_deref());
+    let identity = format!("{name}_{:08x}", rand::random::<u32>());
+    tracing::info!(version = nave_runtime::build::VERSION, name, namespace = args.namespace, "hub starts");
+    let client = connect().await?;
+    let readiness = Readiness::new();
+    let registry = admin::SharedRegistry::default();
+    let mut tasks = JoinSet::new();
+
+    let stop = drain.token();
+    let world = World::start(client.clone(), stop);
+    for kind in Kind::ALL {
+        let guard = readiness.guard(format!("list of {}", kind.name()));
+        tasks.spawn(release_when_synced(world.clone(), kind, guard, stop.clone()));
+    }
+
+    let http = TcpListener::bind(args.http_listen)
+        .await
+        .with_context(|| format!("cannot listen for HTTP on {}", args.http_listen))?;
+    let bound = Bound { http: http.local_addr()? };
+
+    let keeper = leader::gateway::keep(
+        client.clone(),
+        args.namespace.clone(),
+        name.clone(),
+        identity.clone(),
+        args.lease_duration,
+        stop.clone(),
+    );
+    tasks.spawn(async {
+        keeper.await;
+        Ok(())
+    });
+    let (leadership, election) =
+        leader::start(&client, &args.namespace, &identity, args.lease_duration, stop.clone());
+    tasks.spawn(async { Ok(election.await?) });
+    tasks.spawn(lead(world.clone(), leadership, args.clone(), stop.clone()));
+
+    let admin = admin::serve(http, readiness, registry, axum::Router::new(), drain.clone());
+    tasks.spawn(async { admin.await.context("the HTTP server broke") });
+
+    if let Some(path) = &args.address_file {
+        address::write(path, &bound)?;
+    }
+    tracing::info!(http = %bound.http, "hub listens");
+    Ok(Running { bound, drain: drain.clone(), tasks })
+}
+
+/// Runs what only the leader runs, while this replica is it.
+async fn lead(
+    world: World,
+    mut leadership: Leadership,
+    args: RunArgs,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    while stop.run_until_cancelled(leadership.acquired()).await == Some(true) {
+        let term = stop.child_token();
+        let mut parts = JoinSet::new();
+        let leases = Api::namespaced(world.client.clone(), &args.namespace);
+        parts.spawn(sweep::run(world.clone(), leases, leadership.clone(), args.grace_period, term.clone()));
+        tokio::select! {
+            () = leadership.lost() => {}
+            () = stop.cancelled() => {}
+        }
+        term.cancel();
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a part of the leader panicked")?;
+        }
+    }
+    stop.cancelled().await;
+    Ok(())
+}
+
+async fn release_when_synced(
+    world: World,
+    kind: Kind,
+    guard: Guard,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some(Ok(())) = stop.run_until_cancelled(world.synced(kind)).await {
+        guard.release();
+    }
+    stop.cancelled().await;
+    Ok(())
+}
+
+async fn connect() -> anyhow::Result<Client> {
+    let config = kube::Config::infer().await.context(
+        "no way to an API server: neither a pod's ServiceAccount nor a kubeconfig (KUBECONFIG) was found",
+    )?;
+    tracing::info!(server = %config.cluster_url, "API server");
+    Client::try_from(config).context("the configuration of the API server cannot be used")
+}
+
+fn replica_name(given: Option<&str>) -> String {
+    match given {
+        Some(name) => name.to_owned(),
+        None => rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase(),
+    }
+}
