@@ -1,0 +1,95 @@
+{{/* The name that all objects carry. */}}
+{{- define "nave-agent.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the pods; it never changes within a release. */}}
+{{- define "nave-agent.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "nave-agent.labels" -}}
+{{ include "nave-agent.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: spoke
+app.kubernetes.io/part-of: nave
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "nave-agent.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret that holds the join token; empty = there is none (any more). */}}
+{{- define "nave-agent.tokenSecret" -}}
+{{- if .Values.joinToken.existingSecret -}}
+{{- .Values.joinToken.existingSecret -}}
+{{- else if .Values.joinToken.value -}}
+{{- printf "%s-join-token" (include "nave-agent.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the schema cannot say, said once, in the user's words. */}}
+{{- define "nave-agent.check" -}}
+{{- if and .Values.joinToken.value .Values.joinToken.existingSecret -}}
+{{- fail "joinToken: give value or existingSecret, not both" -}}
+{{- end -}}
+{{- if and (eq .Values.store.type "hostPath") (not .Values.store.hostPath.path) -}}
+{{- fail "store.hostPath.path: required with store.type hostPath" -}}
+{{- end -}}
+{{- if and (not .Values.runtimes.files) (not .Values.runtimes.hook) -}}
+{{- fail "runtimes: both are null, so nothing could ever be served" -}}
+{{- end -}}
+{{- with .Values.runtimes.hook -}}
+{{- if eq (hasKey . "command") (hasKey . "url") -}}
+{{- fail "runtimes.hook: give either command or url" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The agent's configuration file. */}}
+{{- define "nave-agent.config" -}}
+hub: {{ required "hub.address: required, host:port of the hub (`kubectl nave token create` prints it)" .Values.hub.address | quote }}
+caHash: {{ required "hub.caHash: required, sha256:... of the hub's CA (`kubectl nave token create` prints it)" .Values.hub.caHash | quote }}
+cluster: {{ required "cluster.name: required, the name of this spoke" .Values.cluster.name | quote }}
+stateDir: /var/lib/nave
+{{- if include "nave-agent.tokenSecret" . }}
+joinTokenFile: /etc/nave/join-token/token
+{{- end }}
+httpListen: 0.0.0.0:9090
+{{- with .Values.labels }}
+labels:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.facts }}
+facts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.maxConcurrentRanges }}
+maxConcurrentRanges: {{ . }}
+{{- end }}
+runtimes:
+  {{- with .Values.runtimes.files }}
+  files: {{ if .dir }}{dir: {{ .dir | quote }}}{{ else }}{}{{ end }}
+  {{- end }}
+  {{- with .Values.runtimes.hook }}
+  hook:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- with .Values.store.quota }}
+storage:
+  quota: {{ . | quote }}
+{{- end }}
+{{- end -}}
