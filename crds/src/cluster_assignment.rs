@@ -15,6 +15,7 @@ use crate::{OnRemoval, Serving, Transfer};
     kind = "ClusterAssignment",
     shortname = "ca",
     category = "nave",
+    doc = "What one cluster shall run, and what it said to each entry. Only the hub writes it.",
     status = "ClusterAssignmentStatus",
     derive = "Default",
     derive = "PartialEq"
@@ -25,6 +26,7 @@ use crate::{OnRemoval, Serving, Transfer};
 #[kube(printcolumn(name = "Phases", type_ = "string", json_path = ".status.entries[*].phase"))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::admission::generation_only_grows()))]
 pub struct ClusterAssignmentSpec {
     /// Counts the changes of `entries`; never goes down.
     #[serde(default)]

@@ -17,6 +17,7 @@ use crate::Transfer;
     kind = "EdgeCluster",
     shortname = "ec",
     category = "nave",
+    doc = "One spoke: consent, taints and transfer limits; what it has and how it is.",
     status = "EdgeClusterStatus",
     derive = "Default",
     derive = "PartialEq"
@@ -46,6 +47,7 @@ pub struct EdgeClusterSpec {
     pub revoked: bool,
     /// What keeps policies away unless they tolerate it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"]))]
     pub taints: Vec<Taint>,
     /// Limits for all weights that this site pulls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,9 +59,11 @@ pub struct EdgeClusterSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Taint {
     /// The taint's key.
+    #[schemars(schema_with = "crate::admission::label_key")]
     pub key: String,
     /// Its value.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(schema_with = "crate::admission::label_value")]
     pub value: String,
     /// What it does.
     pub effect: TaintEffect,

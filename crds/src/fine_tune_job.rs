@@ -24,6 +24,7 @@ use crate::{Placement, S3Source, Window};
     namespaced,
     shortname = "ftj",
     category = "nave",
+    doc = "Train on the spoke's own data, gate on metrics, publish a new ModelVersion.",
     status = "FineTuneJobStatus",
     derive = "PartialEq"
 )]
@@ -45,29 +46,36 @@ pub struct FineTuneJobSpec {
     pub trainer: Trainer,
     /// Passed to the trainer as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 256))]
     pub hyperparameters: BTreeMap<String, String>,
     /// What the trainer gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// How often it saves where it is; absent = `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::duration")]
     pub checkpoint_interval: Option<String>,
     /// How often it is started again; absent = 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::count")]
     pub backoff_limit: Option<i32>,
     /// How long it may take in all; absent = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::duration")]
     pub active_deadline: Option<String>,
     /// When it may run; empty = always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub windows: Vec<Window>,
     /// All must hold on the held-out split, or nothing is published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub gates: Vec<Gate>,
     /// What becomes of the result.
     pub publish: Publish,
     /// How long a finished job is kept; absent = for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::duration")]
     pub ttl_after_finished: Option<String>,
 }
 
@@ -76,6 +84,7 @@ pub struct FineTuneJobSpec {
 #[serde(rename_all = "camelCase")]
 pub struct BaseModel {
     /// Name of a ModelVersion in the same namespace.
+    #[schemars(schema_with = "crate::admission::object_name")]
     pub model_version: String,
 }
 
@@ -84,15 +93,18 @@ pub struct BaseModel {
 #[serde(rename_all = "camelCase")]
 pub struct DatasetReference {
     /// Its name there.
+    #[schemars(schema_with = "crate::admission::folder_name")]
     pub name: String,
 }
 
 /// Exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::admission::trainer_has_one_form()))]
 pub struct Trainer {
     /// One of the reference trainer's methods, such as `linear-probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::word")]
     pub builtin: Option<String>,
     /// A container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +119,7 @@ pub struct Trainer {
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     /// Its image.
+    #[schemars(schema_with = "crate::admission::image")]
     pub image: String,
     /// Absent = the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,6 +137,7 @@ pub struct Container {
 #[serde(rename_all = "camelCase")]
 pub struct Process {
     /// Program and first arguments.
+    #[schemars(schema_with = "crate::admission::commands")]
     pub command: Vec<String>,
     /// More arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -139,20 +153,25 @@ pub struct Process {
 pub struct Resources {
     /// Whole accelerators.
     #[serde(default)]
+    #[schemars(schema_with = "crate::admission::count")]
     pub accelerators: i32,
     /// Processors, such as `2` or `500m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::positive_quantity")]
     pub cpu: Option<Quantity>,
     /// Main memory, such as `4Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::positive_quantity")]
     pub memory: Option<Quantity>,
 }
 
 /// One condition on the held-out split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::admission::gate_compares_with_one()))]
 pub struct Gate {
     /// A metric that the trainer reports.
+    #[schemars(schema_with = "crate::admission::word")]
     pub metric: String,
     /// How it compares.
     pub op: GateOp,
@@ -183,6 +202,7 @@ pub enum GateOp {
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
     /// The new version.
+    #[schemars(schema_with = "crate::admission::folder_name")]
     pub version: String,
     /// Where its weights go.
     pub s3: S3Source,
@@ -196,6 +216,7 @@ pub struct Publish {
 #[serde(rename_all = "camelCase")]
 pub struct Promote {
     /// A PlacementPolicy in the same namespace, by its own rollout.
+    #[schemars(schema_with = "crate::admission::object_name")]
     pub placement_policy: String,
 }
 

@@ -3,10 +3,15 @@
 //! The types keep what a user may write as text (durations, quantities, times of day) as text, because one malformed
 //! object must not make a whole list unreadable; the planners parse them once into checked input.
 
+// One `kube(printcolumn(..))` a column repeats `type_`; clippy takes that for a repeated attribute.
+#![allow(clippy::duplicated_attributes)]
+
+mod admission;
 mod cluster_assignment;
 mod common;
 mod edge_cluster;
 mod fine_tune_job;
+mod generate;
 pub mod join_token;
 mod model_version;
 mod placement_policy;
@@ -25,6 +30,7 @@ pub use fine_tune_job::{
     BaseModel, Container, DatasetReference, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus, Gate, GateOp,
     Process, Promote, Publish, Published, Resources, Run, RunPhase, Trainer,
 };
+pub use generate::all;
 pub use model_version::{
     AcceleratorRequirement, Format, Lineage, ModelVersion, ModelVersionClusters, ModelVersionSpec,
     ModelVersionStatus, Requirements, Signature, Source,
@@ -35,20 +41,6 @@ pub use placement_policy::{
     RunPhase as RolloutPhase, Serving, Spread, Step, StepState, StepStatus, Toleration, TolerationOperator,
     WaitRule, WaitingOn, WhenUnsatisfiable,
 };
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
-
-/// Every CRD, in the order in which people read them.
-pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
-        EdgeCluster::crd(),
-        ModelVersion::crd(),
-        PlacementPolicy::crd(),
-        ClusterAssignment::crd(),
-        FineTuneJob::crd(),
-    ]
-}
 
 /// The API group.
 pub const GROUP: &str = "nave.dev";

@@ -19,6 +19,7 @@ use crate::{S3Source, SecretKeyReference};
     namespaced,
     shortname = "mv",
     category = "nave",
+    doc = "One immutable set of weights in S3.",
     status = "ModelVersionStatus",
     derive = "PartialEq"
 )]
@@ -38,10 +39,13 @@ use crate::{S3Source, SecretKeyReference};
 #[kube(printcolumn(name = "Serving", type_ = "integer", json_path = ".status.clusters.serving"))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::admission::immutable_except_withdrawn()))]
 pub struct ModelVersionSpec {
     /// What the serving runtime knows the model by.
+    #[schemars(schema_with = "crate::admission::folder_name")]
     pub model: String,
     /// The version, such as `1.2.0`.
+    #[schemars(schema_with = "crate::admission::folder_name")]
     pub version: String,
     /// What the files are.
     #[serde(default)]
@@ -50,6 +54,7 @@ pub struct ModelVersionSpec {
     pub source: Source,
     /// `sha256:<hex>` of the manifest; absent = the hub computes it and puts it in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::digest")]
     pub manifest_digest: Option<String>,
     /// What a cluster must have to run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,12 +99,14 @@ pub struct Source {
 pub struct Requirements {
     /// Any of these, as OCI spells them; empty = any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::admission::architectures")]
     pub architectures: Vec<String>,
     /// At least one such accelerator; absent = CPU is fine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<AcceleratorRequirement>,
     /// Any of these serving runtimes; empty = the policy's alone decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::admission::names_of_runtimes")]
     pub runtimes: Vec<String>,
 }
 
@@ -109,9 +116,11 @@ pub struct Requirements {
 pub struct AcceleratorRequirement {
     /// `nvidia`, `amd`, `intel`; absent = any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::word")]
     pub vendor: Option<String>,
     /// Least memory, such as `8Gi`; absent = any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::quantity")]
     pub min_memory: Option<Quantity>,
 }
 
@@ -129,12 +138,15 @@ pub struct Signature {
 pub struct Lineage {
     /// Name of the ModelVersion it was trained from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::object_name")]
     pub parent: Option<String>,
     /// Name of the FineTuneJob that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::object_name")]
     pub fine_tune_job: Option<String>,
     /// Name of the EdgeCluster it was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::object_name")]
     pub cluster: Option<String>,
 }
 

@@ -20,6 +20,7 @@ use crate::{OnRemoval, Window};
     namespaced,
     shortname = "pp",
     category = "nave",
+    doc = "Which clusters shall run which version, and how the change rolls out.",
     status = "PlacementPolicyStatus",
     derive = "PartialEq"
 )]
@@ -42,6 +43,7 @@ pub struct PlacementPolicySpec {
     pub model: ModelReference,
     /// Two policies, one model, one cluster: the higher wins, then the older; the loser says so.
     #[serde(default)]
+    #[schemars(schema_with = "crate::admission::int32")]
     pub priority: i32,
     /// Where.
     #[serde(default)]
@@ -62,8 +64,10 @@ pub struct PlacementPolicySpec {
 #[serde(rename_all = "camelCase")]
 pub struct ModelReference {
     /// `ModelVersion.spec.model`.
+    #[schemars(schema_with = "crate::admission::folder_name")]
     pub name: String,
     /// `ModelVersion.spec.version`.
+    #[schemars(schema_with = "crate::admission::folder_name")]
     pub version: String,
 }
 
@@ -73,36 +77,45 @@ pub struct ModelReference {
 pub struct Placement {
     /// By labels; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::label_selector")]
     pub cluster_selector: Option<LabelSelector>,
     /// Expressions over `cluster` (`name`, `labels`, `facts`, `capacity`) that must all hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::admission::cel_expressions")]
     pub cel: Vec<String>,
     /// How many; absent = all that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::count")]
     pub number_of_clusters: Option<i32>,
     /// Which taints do not keep the policy away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
     /// How evenly over which domains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
     pub spread: Vec<Spread>,
     /// Which clusters come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub prioritizers: Vec<Prioritizer>,
 }
 
 /// As in Kubernetes' pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::admission::toleration_is_whole()))]
 pub struct Toleration {
     /// The taint's key; empty with `Exists` = every taint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::toleration_key")]
     pub key: Option<String>,
     /// `Equal` unless said.
     #[serde(default)]
     pub operator: TolerationOperator,
     /// The taint's value, for `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::label_value")]
     pub value: Option<String>,
     /// The taint's effect; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,9 +137,11 @@ pub enum TolerationOperator {
 #[serde(rename_all = "camelCase")]
 pub struct Spread {
     /// The label whose values are the domains.
+    #[schemars(schema_with = "crate::admission::label_key")]
     pub topology_key: String,
     /// Most that two domains may differ, in clusters.
     #[serde(default = "one")]
+    #[schemars(schema_with = "crate::admission::count_at_least_one")]
     pub max_skew: i32,
     /// What to do with a cluster that would break it.
     #[serde(default)]
@@ -150,14 +165,17 @@ pub enum WhenUnsatisfiable {
 /// One part of the score.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::admission::prioritizer_has_its_key()))]
 pub struct Prioritizer {
     /// What is scored, -100 to 100.
     pub by: PrioritizerKind,
     /// For `Label`: the label whose value is a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::label_key")]
     pub key: Option<String>,
     /// -10 to 10.
     #[serde(default = "one")]
+    #[schemars(schema_with = "crate::admission::weight")]
     pub weight: i32,
 }
 
@@ -185,15 +203,19 @@ pub struct Rollout {
     pub prefetch: bool,
     /// One after the other; absent = one of 100%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
     pub steps: Option<Vec<Step>>,
     /// How many may be in flight, as a number or percent of the selected; absent = 100%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::int_or_percent_at_least_one")]
     pub max_concurrent: Option<IntOrString>,
     /// How many may fail, as a number or percent of the selected; absent = 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::int_or_percent")]
     pub max_failures: Option<IntOrString>,
     /// For each cluster, from when it was told; absent = `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::duration")]
     pub progress_deadline: Option<String>,
     /// What happens when more failed.
     #[serde(default)]
@@ -203,6 +225,7 @@ pub struct Rollout {
     pub disruption_budget: Option<DisruptionBudget>,
     /// When spokes may switch; empty = always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub windows: Vec<Window>,
     /// True = nothing is told to switch and nothing is rolled back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -214,15 +237,18 @@ pub struct Rollout {
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// How many of the step's clusters shall run the target when it is done, as a number or percent.
+    #[schemars(schema_with = "crate::admission::int_or_percent_at_least_one")]
     pub clusters: IntOrString,
     /// How long each must have served it; absent = no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::duration")]
     pub soak: Option<String>,
     /// True = waits for the annotation `nave.dev/approve`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
     /// Which of the selected clusters the step is about; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::label_selector")]
     pub cluster_selector: Option<LabelSelector>,
 }
 
@@ -241,8 +267,10 @@ pub enum OnFailure {
 #[serde(rename_all = "camelCase")]
 pub struct DisruptionBudget {
     /// The label whose value is the group; without it a cluster is in the group "".
+    #[schemars(schema_with = "crate::admission::label_key")]
     pub group_by: String,
     /// As a number or percent of the group's selected.
+    #[schemars(schema_with = "crate::admission::int_or_percent")]
     pub max_unavailable: IntOrString,
 }
 
@@ -252,6 +280,7 @@ pub struct DisruptionBudget {
 pub struct Serving {
     /// `triton`, `files` or `hook`; absent = `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::runtime")]
     pub runtime: Option<String>,
     /// How a new version is asked whether it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +293,7 @@ pub struct Serving {
 pub struct Probe {
     /// How long it may take to answer; absent = `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::admission::duration")]
     pub timeout: Option<String>,
 }
 
