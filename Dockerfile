@@ -12,11 +12,11 @@ WORKDIR /src
 COPY . .
 # The same sources give the same bytes wherever they are built: locked versions, no paths, one time stamp.
 ARG SOURCE_DATE_EPOCH=0
-ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} CARGO_INCREMENTAL=0
+ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} CARGO_INCREMENTAL=0 RUSTUP_TOOLCHAIN=1.95.0 \
+    RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=cargo"
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --bin nave-operator --bin nave-agent \
-      --config 'build.rustflags=["-C","target-feature=+crt-static","--remap-path-prefix=/src=.","--remap-path-prefix=/usr/local/cargo=cargo"]' \
  && mkdir /out && cp target/*/release/nave-operator target/*/release/nave-agent /out/
 RUN mkdir -p /rootfs/etc/ssl/certs \
  && cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/ \
