@@ -14,7 +14,9 @@ async fn main() -> ExitCode {
         [] | ["pause"] => pause().await,
         ["id"] => id(),
         ["cat", path] => std::fs::read_to_string(path).map_err(|error| format!("cat {path}: {error}")),
-        ["write", path] => std::fs::write(path, "x").map(|()| String::new()).map_err(|error| format!("write {path}: {error}")),
+        ["write", path] => std::fs::write(path, "x")
+            .map(|()| String::new())
+            .map_err(|error| format!("write {path}: {error}")),
         ["serve", address] => serve(address),
         other => Err(format!("unknown verb {other:?}")),
     };
@@ -35,16 +37,22 @@ fn say(to: &mut dyn std::io::Write, text: &str) -> ExitCode {
 }
 
 async fn pause() -> Result<String, String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("listen for SIGTERM: {error}"))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("listen for SIGTERM: {error}"))?;
     terminate.recv().await;
     Ok(String::new())
 }
 
 /// Who this process is to the kernel: the lines of /proc/self/status that name it.
 fn id() -> Result<String, String> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| format!("read own status: {error}"))?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").map_err(|error| format!("read own status: {error}"))?;
     let named = ["Uid:", "Gid:", "CapEff:", "Seccomp:", "NoNewPrivs:"];
-    Ok(status.lines().filter(|line| named.iter().any(|name| line.starts_with(name))).map(|line| format!("{line}\n")).collect())
+    Ok(status
+        .lines()
+        .filter(|line| named.iter().any(|name| line.starts_with(name)))
+        .map(|line| format!("{line}\n"))
+        .collect())
 }
 
 /// Answers every connection with 200 and nothing else, for probes.
@@ -53,9 +61,12 @@ fn serve(address: &str) -> Result<String, String> {
     for connection in listener.incoming() {
         let Ok(mut connection) = connection else { continue };
         let mut request = [0; 1024];
-        let answered = connection
-            .read(&mut request)
-            .and_then(|_| std::io::Write::write_all(&mut connection, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+        let answered = connection.read(&mut request).and_then(|_| {
+            std::io::Write::write_all(
+                &mut connection,
+                b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            )
+        });
         if let Err(error) = answered {
             return Err(format!("answer on {address}: {error}"));
         }

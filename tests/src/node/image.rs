@@ -42,8 +42,7 @@ impl Image {
         let diff_id = self.write_layer(&layer).with_context(|| format!("layer of {}", self.reference))?;
         let config = serde_json::to_vec(&self.config(&diff_id)?)?;
         let config_name = format!("{}.json", hex::encode(Sha256::digest(&config)));
-        let manifest =
-            json!([{"Config": config_name, "RepoTags": [self.canonical_reference()], "Layers": ["layer.tar"]}]);
+        let manifest = json!([{"Config": config_name, "RepoTags": [self.canonical_reference()], "Layers": ["layer.tar"]}]);
 
         let mut archive = Tar::new(BufWriter::new(create(to)?));
         let content = File::open(&layer)?;

@@ -6,13 +6,13 @@ const BLOCK: usize = 512;
 
 /// An archive that is being written.
 #[derive(Debug)]
-pub struct Tar<W: Write> {
+pub(super) struct Tar<W: Write> {
     out: W,
 }
 
 impl<W: Write> Tar<W> {
     /// Starts an archive.
-    pub fn new(out: W) -> Self {
+    pub(super) fn new(out: W) -> Self {
         Self { out }
     }
 
@@ -20,7 +20,7 @@ impl<W: Write> Tar<W> {
     ///
     /// # Errors
     /// When the path is too long for ustar, or writing fails.
-    pub fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
+    pub(super) fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
         self.out.write_all(&header(path, mode, 0, b'5')?)
     }
 
@@ -28,11 +28,14 @@ impl<W: Write> Tar<W> {
     ///
     /// # Errors
     /// When the path is too long for ustar, when the content is shorter than `size`, or writing fails.
-    pub fn file(&mut self, path: &str, mode: u32, size: u64, content: impl Read) -> io::Result<()> {
+    pub(super) fn file(&mut self, path: &str, mode: u32, size: u64, content: impl Read) -> io::Result<()> {
         self.out.write_all(&header(path, mode, size, b'0')?)?;
         let copied = io::copy(&mut content.take(size), &mut self.out)?;
         if copied != size {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{path} is shorter than {size} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{path} is shorter than {size} bytes"),
+            ));
         }
         let beyond = usize::try_from(size % BLOCK as u64).map_err(io::Error::other)?;
         self.out.write_all(&[0; BLOCK][..(BLOCK - beyond) % BLOCK])
@@ -42,7 +45,7 @@ impl<W: Write> Tar<W> {
     ///
     /// # Errors
     /// As `file`.
-    pub fn bytes(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    pub(super) fn bytes(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.file(path, mode, content.len() as u64, content)
     }
 
@@ -50,7 +53,7 @@ impl<W: Write> Tar<W> {
     ///
     /// # Errors
     /// When writing fails.
-    pub fn finish(mut self) -> io::Result<W> {
+    pub(super) fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&[0; 2 * BLOCK])?;
         self.out.flush()?;
         Ok(self.out)
