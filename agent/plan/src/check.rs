@@ -1,0 +1,109 @@
+//! What must hold for any plan, whatever led to it. The tests run it after every step; it shares no code with the
+//! planner, so that one mistake cannot hide in both.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    entry::Action,
+    inventory::{Inventory, Job},
+    ledger::Ledger,
+    plan::Plan,
+    step::Step,
+};
+
+/// Every rule that `plan` breaks, as sentences; empty = sound.
+pub fn check(ledger: &Ledger, inventory: &Inventory, plan: &Plan) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut jobs = BTreeSet::new();
+    for step in &plan.steps {
+        check_step(ledger, inventory, plan, step, &mut broken);
+        let is_cancel = matches!(step, Step::CancelPull { .. });
+        if !is_cancel && inventory.running.contains(&step.job()) {
+            broken.push(format!("planned twice: {step:?}"));
+        }
+        if !jobs.insert(step.job()) {
+            broken.push(format!("two steps at once on {:?}", step.job()));
+        }
+    }
+    check_roots(ledger, inventory, plan, &mut broken);
+    broken
+}
+
+fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, broken: &mut Vec<String>) {
+    let mut must = |holds: bool, rule: &str| {
+        if !holds {
+            broken.push(format!("{rule}: {step:?}"));
+        }
+    };
+    match step {
+        Step::Pull { digest, key, .. } => {
+            must(!inventory.held.contains(digest), "pulls what is held");
+            let asked = |entry: &crate::Entry| entry.key == *key && entry.manifest_digest == *digest;
+            must(ledger.entries().iter().any(asked), "pulls what nobody asks for");
+        }
+        Step::CancelPull { digest } => {
+            must(inventory.running.contains(&Job::Pull(*digest)), "cancels what is not running");
+        }
+        Step::Stage { active, .. } => {
+            must(inventory.held.contains(&active.digest), "stages what is not verified");
+        }
+        Step::Activate { model, active, .. } | Step::Probe { model, active, .. } => {
+            let state = inventory.models.get(model);
+            let folder = active.folder();
+            must(state.is_some_and(|state| state.has_folder(&folder)), "serves what is not staged");
+            let known = state.is_some_and(|state| {
+                [&state.record.serving, &state.record.switching]
+                    .into_iter()
+                    .flatten()
+                    .any(|a| a.same_content(active))
+            });
+            let asked = ledger.entries().iter().any(|entry| {
+                entry.key.model == *model
+                    && entry.action == Action::Serve
+                    && entry.manifest_digest == active.digest
+                    && inventory.runtimes.contains(&entry.runtime)
+            });
+            must(known || asked, "serves what nobody asks for");
+        }
+        Step::Retire { model, folder } => {
+            must(ledger.is_told(), "drops something without being told");
+            let state = inventory.models.get(model);
+            must(state.is_some_and(|state| state.record.switching.is_none()), "drops during a switch");
+            let in_use = state.and_then(|state| state.record.serving.as_ref()).map(|a| a.folder());
+            must(in_use.is_some_and(|in_use| in_use != *folder), "drops what is served");
+            let linked = state.and_then(|state| state.linked.as_ref());
+            must(linked != Some(folder), "drops what is linked");
+        }
+        Step::Remove { model } => {
+            must(ledger.is_told(), "removes without being told");
+            let asked = |entry: &crate::Entry| entry.key.model == *model && entry.action != Action::Prefetch;
+            must(!ledger.entries().iter().any(asked), "removes what is asked for");
+            let state = inventory.models.get(model);
+            let keep =
+                state.and_then(|state| state.record.serving.as_ref()).is_some_and(|a| a.keep_on_removal);
+            must(!keep, "removes what shall be kept");
+        }
+        Step::Collect { roots } => {
+            must(ledger.is_told(), "collects without being told");
+            must(*roots == plan.roots, "collects by other roots than the plan's");
+        }
+        Step::Revert { .. } | Step::Adopt { .. } => {}
+    }
+}
+
+fn check_roots(ledger: &Ledger, inventory: &Inventory, plan: &Plan, broken: &mut Vec<String>) {
+    for entry in ledger.entries() {
+        if !plan.roots.contains(&entry.manifest_digest) {
+            broken.push(format!("would evict what is asked for: {}", entry.key));
+        }
+    }
+    for (model, state) in &inventory.models {
+        for active in
+            state.record.serving.iter().chain(&state.record.switching).chain(state.record.previous.first())
+        {
+            if !plan.roots.contains(&active.digest) {
+                broken.push(format!("would evict {} of {model}, which is in use", active.version));
+            }
+        }
+    }
+}

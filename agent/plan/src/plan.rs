@@ -1,0 +1,248 @@
+//! The steps to take next. At most one step per model and one pull per version are named at a time: after each, the
+//! shell writes down what is so and plans again, so there is no sequence that a crash could leave half done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use nave_names::{Digest, ModelName};
+
+use crate::{
+    attempts::Subject,
+    entry::{Action, Entry},
+    inventory::{Active, Inventory, Job, ModelInventory},
+    ledger::Ledger,
+    refuse::{refusals, refuse, serve_entries},
+    rows::{Row, plan_rows},
+    step::Step,
+    window::gate_windows,
+};
+
+/// For a version that is put back without an entry that says how long it may take.
+const DEFAULT_PROBE_SECONDS: u32 = 60;
+
+/// What to do, what to say, and when to look again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Pulls first (Serve before Prefetch), then by model.
+    pub steps: Vec<Step>,
+    /// One row for each (namespace, model, version) that is desired, held or served.
+    pub rows: Vec<Row>,
+    /// What the store keeps.
+    pub roots: BTreeSet<Digest>,
+    /// When time alone changes the plan.
+    pub recheck_at: Option<Timestamp>,
+}
+
+/// What to do now. See the crate's header.
+pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
+    let wanted = serve_entries(ledger, inventory);
+    let refused = refusals(ledger, inventory);
+    let mut again = Again(inventory.attempts.next_retry(now));
+    let mut steps = plan_pulls(ledger, inventory, now, &mut again);
+    let models: BTreeSet<&ModelName> = inventory.models.keys().chain(wanted.keys()).collect();
+    for model in models {
+        let empty = ModelInventory::default();
+        let state = inventory.models.get(model).unwrap_or(&empty);
+        let held_back = || {
+            ledger.entries().iter().any(|entry| {
+                entry.key.model == *model
+                    && entry.action != Action::Prefetch
+                    && refused.contains_key(&entry.key)
+            })
+        };
+        let goal = match wanted.get(model) {
+            Some(entry) => Goal::Serve(Active::of(entry), entry.probe_timeout_seconds),
+            None if !ledger.is_told() || held_back() => Goal::Hold,
+            None if state.record.serving.as_ref().is_some_and(|serving| serving.keep_on_removal) => {
+                Goal::Hold
+            }
+            None => Goal::Remove,
+        };
+        let step = plan_model(model, &goal, state, inventory, now);
+        let step = step.or_else(|| plan_retire(model, &goal, state, ledger));
+        let due = |step: &Step| inventory.attempts.is_due(&step.subject(), now);
+        if !inventory.running.contains(&Job::Model(model.clone())) {
+            steps.extend(step.filter(due));
+        }
+    }
+    let roots = plan_roots(ledger, inventory);
+    steps.extend(plan_collect(ledger, inventory, &roots, now));
+    Plan { steps, rows: plan_rows(ledger, inventory, &refused, now), roots, recheck_at: again.0 }
+}
+
+struct Again(Option<Timestamp>);
+
+impl Again {
+    fn at(&mut self, at: Option<Timestamp>) {
+        self.0 = self.0.into_iter().chain(at).min();
+    }
+}
+
+/// What shall become of a model.
+enum Goal {
+    Serve(Active, u32),
+    /// Nobody says otherwise, or what is said cannot be followed: as it is.
+    Hold,
+    Remove,
+}
+
+fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp, again: &mut Again) -> Vec<Step> {
+    let mut wanted: BTreeMap<Digest, &Entry> = BTreeMap::new();
+    for entry in ledger.entries().iter().filter(|entry| needs_pull(entry, inventory)) {
+        let (open, look) = gate_windows(&entry.transfer.windows, now);
+        again.at(look);
+        if !open {
+            continue;
+        }
+        let slot = wanted.entry(entry.manifest_digest).or_insert(entry);
+        if entry.action > slot.action {
+            *slot = entry;
+        }
+    }
+    let mut steps = Vec::new();
+    for job in &inventory.running {
+        match job {
+            Job::Pull(digest) if !wanted.contains_key(digest) => {
+                steps.push(Step::CancelPull { digest: *digest });
+            }
+            Job::Pull(_) | Job::Model(_) | Job::Collect => {}
+        }
+    }
+    let mut pulls: Vec<&Entry> = wanted
+        .iter()
+        .filter(|(digest, _)| !inventory.running.contains(&Job::Pull(**digest)))
+        .filter(|(digest, _)| inventory.attempts.is_due(&Subject::Pull(**digest), now))
+        .map(|(_, entry)| *entry)
+        .collect();
+    pulls.sort_by(|a, b| b.action.cmp(&a.action).then_with(|| a.key.cmp(&b.key)));
+    steps.extend(pulls.into_iter().map(|entry| Step::Pull {
+        key: entry.key.clone(),
+        digest: entry.manifest_digest,
+        action: entry.action,
+        transfer: entry.transfer.clone(),
+    }));
+    steps
+}
+
+fn needs_pull(entry: &Entry, inventory: &Inventory) -> bool {
+    if inventory.held.contains(&entry.manifest_digest) || refuse(entry, inventory).is_some() {
+        return false;
+    }
+    let state = inventory.models.get(&entry.key.model);
+    !state.is_some_and(|state| state.serves(&Active::of(entry)))
+}
+
+fn plan_model(
+    model: &ModelName,
+    goal: &Goal,
+    state: &ModelInventory,
+    inventory: &Inventory,
+    now: Timestamp,
+) -> Option<Step> {
+    if let Some(switching) = &state.record.switching {
+        return Some(plan_switching(model, goal, state, switching, inventory));
+    }
+    let (active, timeout_seconds) = match goal {
+        Goal::Serve(active, timeout) => (active, *timeout),
+        Goal::Hold => (state.record.serving.as_ref()?, DEFAULT_PROBE_SECONDS),
+        Goal::Remove => return (!state.is_empty()).then(|| Step::Remove { model: model.clone() }),
+    };
+    if state.serves(active) {
+        let adopt = Step::Adopt { model: model.clone(), active: active.clone() };
+        return (state.record.serving.as_ref() != Some(active)).then_some(adopt);
+    }
+    if !inventory.attempts.is_due(&Subject::Switch(model.clone(), active.digest), now) {
+        // The version does not come up; what is served must be right all the same.
+        return plan_repair(model, state, inventory);
+    }
+    if state.has_folder(&active.folder()) {
+        return Some(Step::Activate { model: model.clone(), active: active.clone(), timeout_seconds });
+    }
+    let held = inventory.held.contains(&active.digest);
+    let stage = || Step::Stage { model: model.clone(), active: active.clone() };
+    held.then(stage).or_else(|| plan_repair(model, state, inventory))
+}
+
+/// A switch that began: on with it, or back. One that failed stands in the attempts with `switched` false, and so does
+/// none that a restart interrupted.
+fn plan_switching(
+    model: &ModelName,
+    goal: &Goal,
+    state: &ModelInventory,
+    switching: &Active,
+    inventory: &Inventory,
+) -> Step {
+    let model = model.clone();
+    let timeout_seconds = match goal {
+        Goal::Serve(active, timeout) if active.same_content(switching) => *timeout,
+        Goal::Hold => DEFAULT_PROBE_SECONDS,
+        Goal::Serve(..) | Goal::Remove => return Step::Revert { model },
+    };
+    // Of the entry where there is one: its owner may have changed since the switch began.
+    let active = match goal {
+        Goal::Serve(active, _) => active.clone(),
+        Goal::Hold | Goal::Remove => switching.clone(),
+    };
+    if !state.has_folder(&switching.folder()) {
+        return Step::Revert { model };
+    }
+    if state.switched {
+        return Step::Probe { model, active, timeout_seconds };
+    }
+    let failed = inventory.attempts.get(&Subject::Switch(model.clone(), switching.digest)).is_some();
+    if failed { Step::Revert { model } } else { Step::Activate { model, active, timeout_seconds } }
+}
+
+/// What is served is damaged, or its link is gone, and something else is wanted but not to be had yet.
+fn plan_repair(model: &ModelName, state: &ModelInventory, inventory: &Inventory) -> Option<Step> {
+    let serving = state.record.serving.as_ref().filter(|serving| !state.serves(serving))?;
+    let (model, active) = (model.clone(), serving.clone());
+    if state.has_folder(&serving.folder()) {
+        return Some(Step::Activate { model, active, timeout_seconds: DEFAULT_PROBE_SECONDS });
+    }
+    inventory.held.contains(&serving.digest).then_some(Step::Stage { model, active })
+}
+
+/// Old folders go one by one, and only while what is wanted is what is served.
+fn plan_retire(model: &ModelName, goal: &Goal, state: &ModelInventory, ledger: &Ledger) -> Option<Step> {
+    let Goal::Serve(active, _) = goal else { return None };
+    if !ledger.is_told() || state.record.switching.is_some() || !state.serves(active) {
+        return None;
+    }
+    let keep = active.folder();
+    let folder = state.folders.keys().find(|folder| **folder != keep)?;
+    Some(Step::Retire { model: model.clone(), folder: folder.clone() })
+}
+
+/// What the store keeps: what is asked for, what is served or being switched to, and what each model can go back to.
+fn plan_roots(ledger: &Ledger, inventory: &Inventory) -> BTreeSet<Digest> {
+    let mut roots: BTreeSet<Digest> = ledger.entries().iter().map(|entry| entry.manifest_digest).collect();
+    for (model, state) in &inventory.models {
+        roots.extend(state.record.serving.iter().chain(&state.record.switching).map(|active| active.digest));
+        roots.extend(state.record.previous.first().map(|active| active.digest));
+        for entry in ledger.entries().iter().filter(|entry| entry.key.model == *model) {
+            let named = |active: &&Active| Some(&active.version) == entry.previous_version.as_ref();
+            roots.extend(state.record.previous.iter().filter(named).map(|active| active.digest));
+        }
+    }
+    roots
+}
+
+fn plan_collect(
+    ledger: &Ledger,
+    inventory: &Inventory,
+    roots: &BTreeSet<Digest>,
+    now: Timestamp,
+) -> Option<Step> {
+    let garbage = |digest: &Digest| !roots.contains(digest);
+    let busy = inventory.running.iter().any(|job| match job {
+        Job::Collect | Job::Model(_) => true,
+        Job::Pull(digest) => garbage(digest),
+    });
+    let is_due = inventory.attempts.is_due(&Subject::Collect, now);
+    if !ledger.is_told() || busy || !is_due {
+        return None;
+    }
+    let any = inventory.held.iter().chain(&inventory.partial).any(garbage);
+    any.then(|| Step::Collect { roots: roots.clone() })
+}

@@ -1,0 +1,117 @@
+//! The things that a plan can ask the shell to do. Each is one atomic change on disk or one question to a runtime.
+
+use std::collections::BTreeSet;
+
+use nave_names::{Digest, ModelName};
+
+use crate::{
+    attempts::Subject,
+    entry::{Action, EntryKey, Transfer},
+    inventory::{Active, Folder, Job},
+};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Get the weights into the store, verified.
+    Pull {
+        /// The entry to ask URLs for.
+        key: EntryKey,
+        /// Of the manifest.
+        digest: Digest,
+        /// A Serve goes before a Prefetch.
+        action: Action,
+        /// Limits of the site.
+        transfer: Transfer,
+    },
+    /// Stop pulling: nobody asks for it now, or its window is shut. What is there already stays.
+    CancelPull {
+        /// Of the manifest.
+        digest: Digest,
+    },
+    /// Lay a version's folder out from the store.
+    Stage {
+        /// Which model.
+        model: ModelName,
+        /// What to lay out.
+        active: Active,
+    },
+    /// Write down that the switch begins, switch the link, tell the runtime.
+    Activate {
+        /// Which model.
+        model: ModelName,
+        /// What to switch to.
+        active: Active,
+        /// How long the runtime may take.
+        timeout_seconds: u32,
+    },
+    /// Ask the new version whether it works. If so it is what is served from now on.
+    Probe {
+        /// Which model.
+        model: ModelName,
+        /// What was switched to.
+        active: Active,
+        /// How long it may take to answer.
+        timeout_seconds: u32,
+    },
+    /// Back to what is served according to the record; away with the link where nothing was.
+    Revert {
+        /// Which model.
+        model: ModelName,
+    },
+    /// The same content for another policy, or another wish for its removal: only the record changes.
+    Adopt {
+        /// Which model.
+        model: ModelName,
+        /// The record.
+        active: Active,
+    },
+    /// Drop a version's folder that nothing serves.
+    Retire {
+        /// Which model.
+        model: ModelName,
+        /// Which folder.
+        folder: Folder,
+    },
+    /// Take the model away from its runtime, with all its folders.
+    Remove {
+        /// Which model.
+        model: ModelName,
+    },
+    /// Drop from the store everything but these.
+    Collect {
+        /// What stays.
+        roots: BTreeSet<Digest>,
+    },
+}
+
+impl Step {
+    /// What is under way while the step runs.
+    pub fn job(&self) -> Job {
+        match self {
+            Self::Pull { digest, .. } | Self::CancelPull { digest } => Job::Pull(*digest),
+            Self::Stage { model, .. }
+            | Self::Activate { model, .. }
+            | Self::Probe { model, .. }
+            | Self::Revert { model }
+            | Self::Adopt { model, .. }
+            | Self::Retire { model, .. }
+            | Self::Remove { model } => Job::Model(model.clone()),
+            Self::Collect { .. } => Job::Collect,
+        }
+    }
+
+    /// Whose failures it counts among.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Pull { digest, .. } | Self::CancelPull { digest } => Subject::Pull(*digest),
+            Self::Stage { model, active }
+            | Self::Activate { model, active, .. }
+            | Self::Probe { model, active, .. } => Subject::Switch(model.clone(), active.digest),
+            Self::Revert { model } => Subject::Revert(model.clone()),
+            Self::Adopt { model, .. } | Self::Retire { model, .. } => Subject::Tidy(model.clone()),
+            Self::Remove { model } => Subject::Remove(model.clone()),
+            Self::Collect { .. } => Subject::Collect,
+        }
+    }
+}

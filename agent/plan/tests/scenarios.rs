@@ -1,0 +1,276 @@
+//! What the spoke does, story by story: told, steps taken, rows reported.
+
+mod spoke;
+
+use nave_agent_plan::{Action, Refusal, Step, window::Window};
+use nave_names::{Generation, VersionName};
+use spoke::{Outcome, Spoke, entry, prefetch, serve, snapshot};
+
+fn done(_: &Step) -> Outcome {
+    Outcome::Done
+}
+
+fn probes_fail_of(version: &'static str) -> impl Fn(&Step) -> Outcome {
+    move |step| match step {
+        Step::Probe { active, .. } if active.version.as_str() == version => Outcome::Fails,
+        _ => Outcome::Done,
+    }
+}
+
+/// A spoke that serves version 1 of `defects`.
+fn serving_one() -> Spoke {
+    let mut spoke = Spoke::new();
+    spoke.tell(&snapshot(1, &[serve("defects", "1")])).unwrap();
+    spoke.settle(done);
+    spoke.trace.clear();
+    spoke
+}
+
+#[test]
+fn first_version_then_the_next() {
+    let mut spoke = Spoke::new();
+    spoke.tell(&snapshot(1, &[serve("defects", "1")])).unwrap();
+    assert_eq!(spoke.rows(), ["defects 1 Pending"]);
+    spoke.settle(done);
+    let first = ["pull defects 1 (Serve)", "stage defects 1", "activate defects 1", "probe defects 1"];
+    assert_eq!(spoke.trace, first);
+    assert_eq!(spoke.rows(), ["defects 1 Serving"]);
+
+    spoke.trace.clear();
+    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Pending"]);
+    spoke.settle(done);
+    assert_eq!(
+        spoke.trace,
+        [
+            "pull defects 2 (Serve)",
+            "stage defects 2",
+            "activate defects 2",
+            "probe defects 2",
+            "retire defects 1",
+        ]
+    );
+    // The version before is kept in the store, to go back to.
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
+
+    spoke.trace.clear();
+    spoke.tell(&snapshot(3, &[serve("defects", "1")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["stage defects 1", "activate defects 1", "probe defects 1", "retire defects 2"]);
+}
+
+#[test]
+fn the_version_before_the_previous_goes_unless_it_is_named() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
+    spoke.settle(done);
+    let named = VersionName::new("1").unwrap();
+    let third = nave_agent_plan::Entry { previous_version: Some(named), ..serve("defects", "3") };
+    spoke.tell(&snapshot(3, &[third])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Staged", "defects 3 Serving"]);
+    spoke.tell(&snapshot(4, &[serve("defects", "3")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 2 Staged", "defects 3 Serving"]);
+}
+
+#[test]
+fn a_version_that_does_not_answer_leaves_the_old_one_serving() {
+    let mut spoke = serving_one();
+    let linked = spoke.linked("defects");
+    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
+    spoke.settle(probes_fail_of("2"));
+    assert_eq!(
+        spoke.trace,
+        [
+            "pull defects 2 (Serve)",
+            "stage defects 2",
+            "activate defects 2",
+            "probe defects 2 fails",
+            "revert defects",
+        ]
+    );
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Failed Broken"]);
+    assert_eq!(spoke.linked("defects"), linked);
+
+    // Tried again after a wait, which grows, and then no more until something is told.
+    let mut tries = 1;
+    while let Some(at) = spoke.plan().recheck_at {
+        spoke.now = at;
+        spoke.settle(probes_fail_of("2"));
+        tries += 1;
+    }
+    assert_eq!(tries, nave_agent_plan::attempts::SWITCH_TRIES);
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Failed Broken"]);
+    spoke.tell(&snapshot(3, &[serve("defects", "3")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 3 Serving"]);
+}
+
+#[test]
+fn a_first_version_that_does_not_answer_leaves_nothing_linked() {
+    let mut spoke = Spoke::new();
+    spoke.tell(&snapshot(1, &[serve("defects", "1")])).unwrap();
+    spoke.settle(probes_fail_of("1"));
+    assert_eq!(spoke.linked("defects"), None);
+    assert_eq!(spoke.rows(), ["defects 1 Failed Broken"]);
+}
+
+#[test]
+fn a_prefetch_stands_beside_what_is_served_and_becomes_it() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[serve("defects", "1"), prefetch("defects", "2")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["pull defects 2 (Prefetch)"]);
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Staged"]);
+    spoke.tell(&snapshot(3, &[serve("defects", "2")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
+}
+
+#[test]
+fn serve_is_pulled_before_prefetch() {
+    let mut spoke = Spoke::new();
+    spoke.tell(&snapshot(1, &[prefetch("a", "1"), serve("b", "1")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace[0], "pull b 1 (Serve)");
+}
+
+#[test]
+fn removal_takes_the_model_away_or_keeps_it() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[])).unwrap();
+    assert_eq!(spoke.rows(), ["defects 1 Removing"]);
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["remove defects", "collect"]);
+    assert!(spoke.rows().is_empty() && spoke.inventory.held.is_empty());
+
+    let mut spoke = serving_one();
+    let kept = nave_agent_plan::Entry { keep_on_removal: true, ..serve("defects", "1") };
+    spoke.tell(&snapshot(2, &[kept])).unwrap();
+    spoke.settle(done);
+    spoke.tell(&snapshot(3, &[])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["adopt defects for line"]);
+    assert_eq!(spoke.rows(), ["defects 1 Serving"]);
+}
+
+#[test]
+fn an_unknown_runtime_or_action_is_refused_and_takes_nothing_away() {
+    let mut spoke = serving_one();
+    let triton = nave_agent_plan::Entry { runtime: "triton".into(), ..serve("defects", "2") };
+    spoke.tell(&snapshot(2, &[triton])).unwrap();
+    spoke.settle(done);
+    assert!(spoke.trace.is_empty(), "{:?}", spoke.trace);
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Rejected RuntimeUnknown"]);
+
+    let newer = entry("line", "defects", "2", Action::Unknown(7));
+    spoke.tell(&snapshot(3, &[newer])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Rejected ActionUnknown"]);
+}
+
+#[test]
+fn weights_that_have_to_be_signed_are_not_served_unchecked() {
+    let mut spoke = Spoke::new();
+    let signed = nave_agent_plan::Entry { signature_public_key: "PEM".into(), ..serve("defects", "1") };
+    spoke.tell(&snapshot(1, &[signed])).unwrap();
+    spoke.settle(done);
+    assert!(spoke.trace.is_empty());
+    assert_eq!(spoke.rows(), ["defects 1 Rejected SignatureUnsupported"]);
+}
+
+#[test]
+fn of_two_policies_that_serve_one_model_the_one_that_is_served_stays() {
+    let mut spoke = serving_one();
+    let other = entry("another", "defects", "9", Action::Serve);
+    spoke.tell(&snapshot(2, &[serve("defects", "1"), other])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 9 Rejected ModelTaken"]);
+}
+
+#[test]
+fn the_same_version_for_another_policy_is_only_written_down() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[entry("other", "defects", "1", Action::Serve)])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["adopt defects for other"]);
+}
+
+#[test]
+fn told_something_else_while_switching_goes_back_first() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
+    for _ in 0..3 {
+        let step = spoke.plan().steps.remove(0);
+        spoke.take(&step, Outcome::Done);
+    }
+    spoke.tell(&snapshot(3, &[serve("defects", "1")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace[2..], ["activate defects 2", "revert defects", "retire defects 2", "collect"]);
+    assert_eq!(spoke.rows(), ["defects 1 Serving"]);
+}
+
+#[test]
+fn a_lost_ledger_drops_nothing() {
+    let mut spoke = serving_one();
+    spoke.ledger = Default::default();
+    spoke.restart();
+    spoke.trace.clear();
+    spoke.settle(done);
+    assert!(spoke.trace.is_empty(), "{:?}", spoke.trace);
+    assert_eq!(spoke.rows(), ["defects 1 Serving"]);
+}
+
+#[test]
+fn a_damaged_folder_is_said_and_laid_out_anew() {
+    let mut spoke = serving_one();
+    let model = spoke.inventory.models.values_mut().next().unwrap();
+    for right in model.folders.values_mut() {
+        *right = false;
+    }
+    assert_eq!(spoke.rows(), ["defects 1 Staged"]);
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["stage defects 1"]);
+    assert_eq!(spoke.rows(), ["defects 1 Serving"]);
+}
+
+#[test]
+fn a_shut_window_holds_the_pull_and_stops_one_that_runs() {
+    let mut spoke = Spoke::new();
+    let mut night = serve("defects", "1");
+    night.transfer.windows =
+        vec![Window { days: vec![], start: "22:00".into(), end: "04:00".into(), time_zone: "UTC".into() }];
+    spoke.tell(&snapshot(1, &[night.clone()])).unwrap();
+    assert!(spoke.plan().steps.is_empty());
+    assert_eq!(spoke.rows(), ["defects 1 Pending Window"]);
+    spoke.wait(10 * 3600);
+    assert!(matches!(spoke.plan().steps[..], [Step::Pull { .. }]));
+    spoke.inventory.running.insert(nave_agent_plan::Job::Pull(night.manifest_digest));
+    assert!(spoke.plan().steps.is_empty());
+    spoke.wait(6 * 3600);
+    assert!(matches!(spoke.plan().steps[..], [Step::CancelPull { .. }]));
+}
+
+#[test]
+fn generations_that_do_not_follow_are_refused_by_name() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(5, &[serve("defects", "2")])).unwrap();
+    let held = spoke.ledger.clone();
+    let mut delta = snapshot(6, &[serve("defects", "3")]);
+    delta.base = Some(Generation(4));
+    let refused = |result: Result<(), Refusal>| result.unwrap_err().reason();
+    assert_eq!(refused(spoke.tell(&snapshot(4, &[]))), "StaleGeneration");
+    assert_eq!(refused(spoke.tell(&snapshot(5, &[]))), "ConflictingContent");
+    assert_eq!(refused(spoke.tell(&delta)), "WrongBase");
+    assert_eq!(refused(spoke.tell(&snapshot(0, &[]))), "Malformed");
+    let twice = snapshot(6, &[serve("defects", "3"), serve("defects", "3")]);
+    assert_eq!(refused(spoke.tell(&twice)), "Malformed");
+    assert_eq!(spoke.ledger, held);
+
+    assert_eq!(spoke.tell(&snapshot(5, &[serve("defects", "2")])), Ok(()));
+    delta.base = Some(Generation(5));
+    delta.removed = vec![serve("defects", "2").key];
+    spoke.tell(&delta).unwrap();
+    assert_eq!(spoke.ledger.entries(), [serve("defects", "3")]);
+}
