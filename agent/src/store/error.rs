@@ -1,0 +1,84 @@
+//! What can go wrong with the store, with the numbers and names that a person needs.
+
+use std::{io, path::PathBuf};
+
+use nave_names::Digest;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the store open for writing.
+    #[error("store {path} is in use by process {holder}; stop it, or ask it instead", path = path.display())]
+    InUse {
+        /// The store's folder.
+        path: PathBuf,
+        /// Its process id, or `unknown`.
+        holder: String,
+    },
+    /// Not enough room, known before the first byte was written.
+    #[error(
+        "disk full: {needed} bytes are needed in {path}, {available} are available and {reserved} of those are \
+         promised to other pulls", path = path.display()
+    )]
+    DiskFull {
+        /// The store's folder.
+        path: PathBuf,
+        /// Bytes that the version still needs, with a margin.
+        needed: u64,
+        /// Bytes that the file system has left for us.
+        available: u64,
+        /// Bytes of those that running pulls will write.
+        reserved: u64,
+    },
+    /// A version that is not in the store, or not completely.
+    #[error("version {0} is not in the store")]
+    NotHeld(Digest),
+    /// A file of the store that is not what its name says.
+    #[error("{what} in the store is damaged; run `nave-agent store verify --repair`")]
+    Damaged {
+        /// Which blob or manifest.
+        what: String,
+    },
+    /// A folder to materialise into that cannot be replaced.
+    #[error("cannot put files into {path}: {why}", path = path.display())]
+    Target {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// Any other failure of the file system.
+    #[error("cannot {action} {path}", path = path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// The reason in one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => "StoreInUse",
+            Self::DiskFull { .. } => "DiskFull",
+            Self::NotHeld(_) => "NotHeld",
+            Self::Damaged { .. } => "StoreDamaged",
+            Self::Target { .. } => "TargetNotUsable",
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
+                io::ErrorKind::ReadOnlyFilesystem => "DiskReadOnly",
+                io::ErrorKind::PermissionDenied => "DiskPermissionDenied",
+                _ => "DiskError",
+            },
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}

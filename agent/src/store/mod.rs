@@ -1,0 +1,199 @@
+//! The spoke's content-addressed store. Blobs are files named by their SHA-256, read-only and verified; a version is in
+//! the store when its manifest is. What is not verified yet lies in `staging/` and nowhere else.
+//!
+//!     lock                     held by the one process that writes
+//!     roots.json               versions that must not go, and why
+//!     blobs/<ab>/<sha256>      verified, 0444
+//!     manifests/<sha256>.json  one for each complete version; written after the last of its blobs
+//!     staging/<sha256>/        a pull under way: manifest, parts, journals
+//!
+//! Everything here blocks; async callers use `spawn_blocking`.
+
+#![allow(dead_code, unused_imports, reason = "the pull engine that uses the rest lands next")]
+
+mod chunk_index;
+mod durable;
+mod error;
+mod gc;
+mod journal;
+mod lock;
+mod materialise;
+mod part;
+mod roots;
+mod space;
+mod staging;
+mod verify;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use nave_manifest::Manifest;
+use nave_names::Digest;
+
+pub use error::StoreError;
+pub use gc::GcReport;
+pub use materialise::Materialised;
+pub use roots::Roots;
+pub use space::Space;
+pub use verify::{Finding, VerifyReport};
+
+pub(crate) use chunk_index::ChunkIndex;
+pub(crate) use part::Part;
+pub(crate) use staging::Staging;
+
+/// The store of one spoke. Cheap to clone; one process at a time may have it open.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    /// Held until the last clone goes.
+    _lock: Option<lock::Lock>,
+    /// Versions that a running pull needs, with what they consist of.
+    pins: Mutex<BTreeMap<Digest, Arc<Manifest>>>,
+    /// Bytes that running pulls will still write.
+    promised: Mutex<u64>,
+    /// Publishing reads, collecting writes: a blob is never collected between its rename and its manifest.
+    collecting: RwLock<()>,
+}
+
+/// A version that the store holds completely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// Of its manifest.
+    pub digest: Digest,
+    /// Files in it.
+    pub files: usize,
+    /// Sum of their sizes in bytes.
+    pub size: u64,
+}
+
+impl Store {
+    /// Opens the store in this folder, for reading and writing, and makes it if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it, or what the file system says.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let dir = dir.into();
+        for folder in ["blobs", "manifests", "staging"] {
+            let path = dir.join(folder);
+            fs::create_dir_all(&path).map_err(StoreError::io("create folder", &path))?;
+        }
+        durable::sync_dir(&dir)?;
+        let lock = lock::Lock::acquire(&dir)?;
+        Ok(Self::new(dir, Some(lock)))
+    }
+
+    /// Opens an existing store to look at it; nothing that writes may be called.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open_read_only(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let dir = dir.into();
+        fs::metadata(dir.join("manifests")).map_err(StoreError::io("open store", &dir))?;
+        Ok(Self::new(dir, None))
+    }
+
+    fn new(dir: PathBuf, lock: Option<lock::Lock>) -> Self {
+        let inner = Inner {
+            dir,
+            _lock: lock,
+            pins: Mutex::default(),
+            promised: Mutex::default(),
+            collecting: RwLock::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The store's folder.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// Whether the version with this manifest digest is complete and verified.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.manifest_path(digest).is_file()
+    }
+
+    /// The manifest of a version that the store holds.
+    ///
+    /// # Errors
+    /// [`StoreError::NotHeld`], or [`StoreError::Damaged`] if the file is not what its name says.
+    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
+        let path = self.manifest_path(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotHeld(*digest));
+            }
+            Err(error) => return Err(StoreError::io("read manifest", path)(error)),
+        };
+        let damaged = || StoreError::Damaged { what: format!("manifest {digest}") };
+        if Digest::of(&bytes) != *digest {
+            return Err(damaged());
+        }
+        Manifest::parse(&bytes).map_err(|_| damaged())
+    }
+
+    /// Digests of every version that the store holds, sorted.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn digests(&self) -> Result<Vec<Digest>, StoreError> {
+        let folder = self.inner.dir.join("manifests");
+        let mut digests = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(StoreError::io("list", &folder))? {
+            let name = entry.map_err(StoreError::io("list", &folder))?.file_name();
+            let digest = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(parse_hex);
+            digests.extend(digest);
+        }
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Every version that the store holds, sorted by digest.
+    ///
+    /// # Errors
+    /// What the file system says, or [`StoreError::Damaged`].
+    pub fn list(&self) -> Result<Vec<StoredVersion>, StoreError> {
+        let describe = |digest: Digest| {
+            let manifest = self.manifest(&digest)?;
+            Ok(StoredVersion { digest, files: manifest.files().len(), size: manifest.total_size() })
+        };
+        self.digests()?.into_iter().map(describe).collect()
+    }
+
+    /// Where a verified blob lies.
+    pub fn blob_path(&self, sha256: &Digest) -> PathBuf {
+        let hex = sha256.to_hex();
+        self.inner.dir.join("blobs").join(&hex[..2]).join(hex)
+    }
+
+    pub(crate) fn has_blob(&self, sha256: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(sha256)).is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
+    fn manifest_path(&self, digest: &Digest) -> PathBuf {
+        self.inner.dir.join("manifests").join(format!("{}.json", digest.to_hex()))
+    }
+
+    fn staging_path(&self, digest: &Digest) -> PathBuf {
+        self.inner.dir.join("staging").join(digest.to_hex())
+    }
+
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Manifest>>> {
+        self.inner.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A digest from a file name of ours.
+fn parse_hex(hex: &str) -> Option<Digest> {
+    format!("sha256:{hex}").parse().ok()
+}

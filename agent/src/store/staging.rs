@@ -1,0 +1,181 @@
+//! A version on its way into the store. Nothing in here is visible outside until every file was verified; then
+//! publishing moves the blobs and, last of all, the manifest.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nave_manifest::{FileEntry, Manifest};
+use nave_names::Digest;
+
+use super::{Part, Store, StoreError, durable};
+
+/// Up to this many files are flushed one by one; more of them cost less as one flush of the whole file system.
+const SYNC_ONE_BY_ONE: usize = 8;
+
+/// The staging folder of one version. While it exists as a value, garbage collection leaves the version's blobs alone.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    store: Store,
+    digest: Digest,
+    dir: PathBuf,
+    manifest: Arc<Manifest>,
+    verified: Mutex<BTreeSet<Digest>>,
+}
+
+impl Staging {
+    /// The manifest that an earlier attempt left, if it is still good.
+    pub(crate) fn earlier_manifest(store: &Store, digest: &Digest) -> Option<Manifest> {
+        let bytes = fs::read(store.staging_path(digest).join(nave_manifest::MANIFEST_FILE)).ok()?;
+        if Digest::of(&bytes) != *digest {
+            return None;
+        }
+        Manifest::parse(&bytes).ok()
+    }
+
+    pub(crate) fn open(store: &Store, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+        let digest = manifest.digest();
+        let dir = store.staging_path(&digest);
+        store.pins().insert(digest, Arc::clone(&manifest));
+        let staging = Self { store: store.clone(), digest, dir, manifest, verified: Mutex::default() };
+        fs::create_dir_all(&staging.dir).map_err(StoreError::io("create folder", &staging.dir))?;
+        let only_ours = Permissions::from_mode(0o700);
+        fs::set_permissions(&staging.dir, only_ours).map_err(StoreError::io("protect", &staging.dir))?;
+        let path = staging.dir.join(nave_manifest::MANIFEST_FILE);
+        if !path.exists() {
+            durable::replace(&path, &staging.manifest.to_canonical_bytes(), durable::READ_ONLY)?;
+        }
+        Ok(staging)
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) const fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// One entry for each content that the store does not have yet, in the manifest's order.
+    pub(crate) fn missing(&self) -> Vec<FileEntry> {
+        let mut seen = BTreeSet::new();
+        let files = self.manifest.files().iter();
+        files
+            .filter(|file| seen.insert(file.sha256) && !self.store.has_blob(&file.sha256, file.size))
+            .cloned()
+            .collect()
+    }
+
+    /// Bytes of disk that these files still need.
+    pub(crate) fn needed(&self, files: &[FileEntry]) -> u64 {
+        files.iter().map(|file| file.size - Part::allocated(&self.dir, file)).sum()
+    }
+
+    /// The part of a large file, with the chunks that its journal names.
+    pub(crate) fn part(&self, file: &FileEntry) -> Result<(Part, Vec<u32>), StoreError> {
+        Part::open(&self.dir, file)
+    }
+
+    /// What an earlier attempt left of a small file, to be hashed before use.
+    pub(crate) fn earlier_small(&self, file: &FileEntry) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.part_path(&file.sha256)).ok()?;
+        (bytes.len() as u64 == file.size).then_some(bytes)
+    }
+
+    /// Writes a small file whose bytes were verified in memory.
+    pub(crate) fn write_small(
+        &self,
+        file: &FileEntry,
+        pieces: &[impl AsRef<[u8]>],
+    ) -> Result<(), StoreError> {
+        let path = self.part_path(&file.sha256);
+        let mut open = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("create", &path))?;
+        for piece in pieces {
+            open.write_all(piece.as_ref()).map_err(StoreError::io("write", &path))?;
+        }
+        self.mark_verified(file.sha256);
+        Ok(())
+    }
+
+    /// The whole file was hashed and is what the manifest says.
+    pub(crate) fn mark_verified(&self, sha256: Digest) {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(sha256);
+    }
+
+    /// Makes the version visible: flush the files, move them, flush the folders, then the same with the manifest.
+    pub(crate) fn publish(&self) -> Result<(), StoreError> {
+        let _nobody_collects = self.store.inner.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let missing = self.missing();
+        {
+            let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(file) = missing.iter().find(|file| !verified.contains(&file.sha256)) {
+                return Err(StoreError::Damaged { what: format!("unverified file {}", file.path) });
+            }
+        }
+        self.sync_parts(&missing)?;
+        let mut folders = BTreeSet::new();
+        for file in &missing {
+            let (part, blob) = (self.part_path(&file.sha256), self.store.blob_path(&file.sha256));
+            durable::make_read_only(&part)?;
+            if let Some(folder) = blob.parent().filter(|folder| folders.insert(folder.to_path_buf())) {
+                fs::create_dir_all(folder).map_err(StoreError::io("create folder", folder))?;
+            }
+            fs::rename(&part, &blob).map_err(StoreError::io("publish", &blob))?;
+        }
+        let blobs = self.store.dir().join("blobs");
+        if folders.len() > SYNC_ONE_BY_ONE {
+            durable::sync_file_system(&blobs)?;
+        } else {
+            folders.iter().try_for_each(|folder| durable::sync_dir(folder))?;
+            durable::sync_dir(&blobs)?;
+        }
+        let path = self.store.manifest_path(&self.digest);
+        durable::replace(&path, &self.manifest.to_canonical_bytes(), durable::READ_ONLY)?;
+        self.remove()
+    }
+
+    fn sync_parts(&self, files: &[FileEntry]) -> Result<(), StoreError> {
+        if files.len() > SYNC_ONE_BY_ONE {
+            return durable::sync_file_system(&self.dir);
+        }
+        for file in files {
+            let path = self.part_path(&file.sha256);
+            let open = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
+            open.sync_data().map_err(StoreError::io("sync", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the staging folder; what it held is published or given up.
+    fn remove(&self) -> Result<(), StoreError> {
+        remove_all(&self.dir)
+    }
+
+    fn part_path(&self, sha256: &Digest) -> PathBuf {
+        self.dir.join(format!("{}.part", sha256.to_hex()))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.store.pins().remove(&self.digest);
+    }
+}
+
+fn remove_all(dir: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", dir)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
