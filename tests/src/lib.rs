@@ -1,3 +1,4 @@
 //! Skeleton.
 
+pub mod fleet;
 pub mod node;

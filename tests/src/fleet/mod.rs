@@ -1,0 +1,147 @@
+//! Simulated spokes: real mTLS sessions of `nave.v1` in one process, with no weights and no disk, for what only shows
+//! with hundreds of clusters. They tell when each desired set reached them and report what a script says. The real
+//! agent is tested elsewhere; nothing here stands in for it.
+
+mod identity;
+mod spoke;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+pub use identity::{Authority, Credentials};
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// What a simulated spoke does when it is asked to serve a version.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    /// `(cluster, version)` that fail with the given reason; all else is served at once.
+    pub fails: Arc<Mutex<BTreeMap<(String, String), String>>>,
+}
+
+impl Behaviour {
+    /// From now on the cluster fails that version.
+    pub fn fail(&self, cluster: &str, version: &str, reason: &str) {
+        let mut fails = self.fails.lock().unwrap_or_else(PoisonError::into_inner);
+        fails.insert((cluster.to_owned(), version.to_owned()), reason.to_owned());
+    }
+
+    fn reason(&self, cluster: &str, version: &str) -> Option<String> {
+        let fails = self.fails.lock().unwrap_or_else(PoisonError::into_inner);
+        fails.get(&(cluster.to_owned(), version.to_owned())).cloned()
+    }
+}
+
+/// When which version was told to which cluster.
+#[derive(Debug, Default)]
+pub struct Told {
+    rows: Mutex<BTreeMap<(String, String), Instant>>,
+    changed: Notify,
+}
+
+impl Told {
+    fn record(&self, cluster: &str, version: &str) {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.entry((cluster.to_owned(), version.to_owned())).or_insert_with(Instant::now);
+        drop(rows);
+        self.changed.notify_waiters();
+    }
+
+    /// When each cluster was first told to serve the version.
+    pub fn of(&self, version: &str) -> BTreeMap<String, Instant> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.iter().filter(|((_, v), _)| v == version).map(|((c, _), at)| (c.clone(), *at)).collect()
+    }
+
+    /// Waits until that many clusters were told to serve the version.
+    pub async fn wait_for(&self, version: &str, clusters: usize) -> BTreeMap<String, Instant> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let told = self.of(version);
+            if told.len() >= clusters {
+                return told;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A fleet of simulated spokes; all of them leave when it is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    /// When which version was told to which cluster.
+    pub told: Arc<Told>,
+    /// What they do; may be changed while they run.
+    pub behaviour: Behaviour,
+    spokes: BTreeMap<String, CancellationToken>,
+    tasks: JoinSet<()>,
+    hub: SocketAddr,
+    authority: Authority,
+}
+
+impl Fleet {
+    /// A fleet without spokes.
+    pub fn new(hub: SocketAddr, authority: Authority) -> Self {
+        Self {
+            told: Arc::default(),
+            behaviour: Behaviour::default(),
+            spokes: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            hub,
+            authority,
+        }
+    }
+
+    /// Connects one spoke and keeps it connected; returns when the hub has answered its hello.
+    ///
+    /// # Errors
+    /// What kept the first connection from coming about.
+    pub async fn connect(&mut self, cluster: &str) -> anyhow::Result<()> {
+        let credentials = self.authority.issue(cluster)?;
+        let leave = CancellationToken::new();
+        let spoke = spoke::Spoke {
+            cluster: cluster.to_owned(),
+            told: Arc::clone(&self.told),
+            behaviour: self.behaviour.clone(),
+            leave: leave.clone(),
+            served: BTreeMap::new(),
+            held: BTreeMap::new(),
+            generation: 0,
+        };
+        let session = spoke.open(self.hub, &credentials).await?;
+        self.tasks.spawn(session);
+        self.spokes.insert(cluster.to_owned(), leave);
+        Ok(())
+    }
+
+    /// Ends one spoke's session, as a link that goes does.
+    pub fn disconnect(&mut self, cluster: &str) {
+        if let Some(leave) = self.spokes.remove(cluster) {
+            leave.cancel();
+        }
+    }
+
+    /// How many were connected and not disconnected by the test.
+    pub fn len(&self) -> usize {
+        self.spokes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spokes.is_empty()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for leave in self.spokes.values() {
+            leave.cancel();
+        }
+    }
+}
