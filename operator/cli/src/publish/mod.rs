@@ -1,0 +1,152 @@
+//! `publish`: a folder becomes a version in S3, and a ModelVersion that names it by digest.
+
+mod hash;
+mod scan;
+mod storage;
+mod upload;
+mod version;
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use nave_crds::ModelVersion;
+use nave_manifest::Manifest;
+use nave_names::RelativePath;
+use serde::Serialize;
+
+use self::{
+    storage::Storage,
+    upload::{Destination, Present},
+    version::{Creation, Described},
+};
+use crate::{
+    connection::Connection,
+    output::{self, Format},
+};
+
+/// Publish a folder as a model version: to S3 with a manifest, and as a ModelVersion
+///
+/// The manifest is written last and only where there is none: a version is there as a whole or not at all, and is never
+/// written over. An interrupted publication is simply run again.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The folder; every file in it belongs to the version
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    described: Described,
+    #[command(flatten)]
+    storage: Storage,
+    /// Leave hidden files and folders out instead of refusing them
+    #[arg(long)]
+    skip_hidden: bool,
+    /// Hash and show, but send nothing anywhere
+    #[arg(long)]
+    dry_run: bool,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    manifest_digest: String,
+    size_bytes: u64,
+    file_count: usize,
+    /// False where the very same version was there, and in a dry run.
+    uploaded: bool,
+    /// False where the very same ModelVersion was there, and in a dry run.
+    created: bool,
+    model_version: ModelVersion,
+}
+
+impl Publish {
+    pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
+        let prefix = self.prefix()?;
+        let files = scan::scan(&self.folder, self.skip_hidden)?;
+        let bar = progress("hashing", files.iter().map(|file| file.size).sum());
+        let manifest = hash::hash_files(&files, &bar).await?;
+        bar.finish_and_clear();
+        let mut version = self.described.resource(self.storage.source(&prefix), &manifest)?;
+        let mut published = Published {
+            manifest_digest: manifest.digest().to_string(),
+            size_bytes: manifest.total_size(),
+            file_count: manifest.files().len(),
+            uploaded: false,
+            created: false,
+            model_version: version.clone(),
+        };
+        if self.dry_run {
+            return self.say(&published, "would publish", out);
+        }
+        let hub = connection.connect().await?;
+        version.metadata.namespace = Some(hub.namespace().to_owned());
+        version::check_free(&hub, &version).await?;
+        let store = self.storage.open(Some(&hub)).await?;
+        let destination = Destination { store, bucket: self.storage.bucket.clone(), prefix };
+        published.uploaded = self.upload(&destination, &manifest).await?;
+        published.created = version::create(&hub, &version).await? == Creation::Created;
+        published.model_version = version;
+        self.say(&published, "published", out)
+    }
+
+    /// The prefix with one slash at its end.
+    fn prefix(&self) -> anyhow::Result<String> {
+        let written = match &self.storage.prefix {
+            Some(prefix) => prefix.clone(),
+            None => format!("{}/{}", self.described.model, self.described.model_version),
+        };
+        let path = RelativePath::new(written.strip_suffix('/').unwrap_or(&written)).context("--prefix")?;
+        Ok(format!("{path}/"))
+    }
+
+    /// Returns whether anything had to be uploaded.
+    async fn upload(&self, destination: &Destination, manifest: &Manifest) -> anyhow::Result<bool> {
+        match destination.look(manifest).await? {
+            Present::Same => Ok(false),
+            Present::Nothing => {
+                let bar = progress("uploading", manifest.total_size());
+                destination.upload(&self.folder, manifest, &bar).await?;
+                bar.finish_and_clear();
+                Ok(true)
+            }
+        }
+    }
+
+    fn say(&self, published: &Published, verb: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+        if self.output == Format::Json {
+            return output::json(out, published);
+        }
+        let s3 = &published.model_version.spec.source.s3;
+        writeln!(
+            out,
+            "{verb} {} files, {}, as {}",
+            published.file_count,
+            HumanBytes(published.size_bytes),
+            published.manifest_digest
+        )?;
+        let there = if published.uploaded || self.dry_run { "" } else { " (was there already)" };
+        writeln!(out, "s3://{}/{}{there}", s3.bucket, s3.prefix)?;
+        let name = published.model_version.metadata.name.as_deref().unwrap_or_default();
+        let state = match (self.dry_run, published.created) {
+            (true, _) => "not created (dry run)",
+            (false, true) => "created",
+            (false, false) => "unchanged",
+        };
+        writeln!(out, "modelversion.nave.dev/{name} {state}")?;
+        Ok(())
+    }
+}
+
+/// On a terminal only; elsewhere it draws nothing.
+fn progress(what: &'static str, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_message(what);
+    let style =
+        ProgressStyle::with_template("{msg:>9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,212 @@
+//! `rollout status`: where one policy's rollout stands, and what it waits for.
+
+use std::{io::Write, time::Duration};
+
+use anyhow::{anyhow, bail};
+use clap::Args;
+use futures::StreamExt as _;
+use jiff::SignedDuration;
+use kube::{Api, runtime::watcher};
+use nave_crds::{PlacementPolicy, PlacementPolicyStatus, StepState, WaitingOn};
+use serde_json::json;
+
+use super::Target;
+use crate::{
+    connection::Connection,
+    output::{self, Format},
+    text_table::TextTable,
+    time::parse_duration,
+};
+
+/// Show where a rollout stands and what it waits for
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    target: Target,
+    /// Go on showing changes until it is complete (exit code 0), or stopped or rolled back (1)
+    #[arg(short, long)]
+    watch: bool,
+    /// With --watch: give up after this time
+    #[arg(long, value_parser = parse_duration, requires = "watch")]
+    timeout: Option<SignedDuration>,
+}
+
+impl Status {
+    pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
+        let steered = self.target.fetch(connection).await?;
+        if !self.watch {
+            return write(&steered.policy, steered.output, out);
+        }
+        let until_end = watch(steered.api.clone(), &steered.name, steered.output, out);
+        let Some(timeout) = self.timeout else { return until_end.await };
+        match tokio::time::timeout(Duration::try_from(timeout)?, until_end).await {
+            Ok(ended) => ended,
+            Err(_) => bail!("{} is not complete after {timeout:#}", steered.named()),
+        }
+    }
+}
+
+async fn watch(
+    api: Api<PlacementPolicy>,
+    name: &str,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut changes = std::pin::pin!(watcher::watch_object(api, name));
+    let mut shown = None;
+    while let Some(change) = changes.next().await {
+        let Some(policy) = change? else { bail!("PlacementPolicy {name} was deleted") };
+        if shown != policy.status {
+            write(&policy, format, out)?;
+            out.flush()?;
+        }
+        if let Some(ended) = end(&policy) {
+            return ended.map_err(|why| anyhow!("PlacementPolicy {name} {why}"));
+        }
+        shown = policy.status;
+    }
+    bail!("the API server ended the watch of PlacementPolicy {name}")
+}
+
+/// Whether the rollout of the present generation is over, and how.
+fn end(policy: &PlacementPolicy) -> Option<Result<(), &'static str>> {
+    let status = policy.status.as_ref()?;
+    if status.observed_generation < policy.metadata.generation {
+        return None;
+    }
+    match status.step.as_ref()?.state {
+        StepState::Complete => Some(Ok(())),
+        StepState::RolledBack => Some(Err("was rolled back")),
+        StepState::FailureBudget => Some(Err("was stopped by its failure budget")),
+        StepState::Paused
+        | StepState::RollingBack
+        | StepState::Prefetching
+        | StepState::Updating
+        | StepState::Waiting
+        | StepState::Soaking
+        | StepState::AwaitingApproval => None,
+    }
+}
+
+fn write(policy: &PlacementPolicy, format: Format, out: &mut dyn Write) -> anyhow::Result<()> {
+    match format {
+        Format::Json => output::json(
+            out,
+            &json!({
+                "namespace": policy.metadata.namespace,
+                "policy": policy.metadata.name,
+                "generation": policy.metadata.generation,
+                "model": policy.spec.model,
+                "status": policy.status,
+            }),
+        ),
+        Format::Table => Ok(write_table(policy, out)?),
+    }
+}
+
+fn write_table(policy: &PlacementPolicy, out: &mut dyn Write) -> std::io::Result<()> {
+    let name = policy.metadata.name.as_deref().unwrap_or_default();
+    let model = &policy.spec.model;
+    writeln!(out, "{name}: {} {}", model.name, model.version)?;
+    let Some(status) = &policy.status else {
+        return writeln!(out, "  the hub has not looked at it yet");
+    };
+    if status.observed_generation < policy.metadata.generation {
+        writeln!(out, "  the hub has not looked at its latest change yet")?;
+    }
+    write_status(status, out)
+}
+
+fn write_status(status: &PlacementPolicyStatus, out: &mut dyn Write) -> std::io::Result<()> {
+    if let Some(step) = &status.step {
+        writeln!(out, "  step {} of {}: {:?}", step.index, step.of, step.state)?;
+    }
+    if let Some(counts) = &status.clusters {
+        writeln!(
+            out,
+            "  clusters: {} matched, {} selected, {} prefetched, {} updated, {} serving, {} failed, {} deferred",
+            counts.matched,
+            counts.selected,
+            counts.prefetched,
+            counts.updated,
+            counts.serving,
+            counts.failed,
+            counts.deferred
+        )?;
+    }
+    if let Some(previous) = &status.previous_version {
+        writeln!(out, "  previous version: {previous}")?;
+    }
+    if !status.waiting_on.is_empty() {
+        let mut table = TextTable::new(["WAITS FOR", "UNTIL", "CLUSTERS"]);
+        for waiting in &status.waiting_on {
+            table.row(waiting_cells(waiting));
+        }
+        table.write(out, "  ")?;
+    }
+    for condition in &status.conditions {
+        writeln!(
+            out,
+            "  {}={} {} {}",
+            condition.type_, condition.status, condition.reason, condition.message
+        )?;
+    }
+    Ok(())
+}
+
+/// A rule, until when, and whom it holds up.
+pub(crate) fn waiting_cells(waiting: &WaitingOn) -> [String; 3] {
+    let shown = waiting.clusters.join(", ");
+    let more = waiting.count.unwrap_or(0) - i64::try_from(waiting.clusters.len()).unwrap_or(0);
+    let clusters = if more > 0 { format!("{shown} and {more} more") } else { shown };
+    let until = waiting.until.as_ref().map(|until| until.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    [format!("{:?}", waiting.rule), until.unwrap_or_default(), clusters]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(state: &str, observed: i64) -> PlacementPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "nave.dev/v1alpha1", "kind": "PlacementPolicy",
+            "metadata": {"name": "bridges", "namespace": "vision", "generation": 2},
+            "spec": {"model": {"name": "defects", "version": "2"}},
+            "status": {
+                "observedGeneration": observed,
+                "step": {"index": 1, "of": 2, "state": state},
+                "clusters": {"matched": 4, "selected": 3, "prefetched": 3, "updated": 2, "serving": 1, "failed": 0, "deferred": 1},
+                "previousVersion": "1",
+                "waitingOn": [
+                    {"rule": "Connected", "clusters": ["a12"], "count": 1},
+                    {"rule": "Soak", "clusters": ["b7"], "count": 3, "until": "2026-11-24T12:10:00Z"}
+                ]
+            }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_rollout_is_shown_with_what_it_waits_for() {
+        let mut out = Vec::new();
+        write_table(&policy("Soaking", 1), &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        bridges: defects 2
+          the hub has not looked at its latest change yet
+          step 1 of 2: Soaking
+          clusters: 4 matched, 3 selected, 3 prefetched, 2 updated, 1 serving, 0 failed, 1 deferred
+          previous version: 1
+          WAITS FOR   UNTIL                  CLUSTERS
+          Connected   -                      a12
+          Soak        2026-11-24T12:10:00Z   b7 and 2 more
+        ");
+    }
+
+    #[test]
+    fn only_the_present_generation_ends_a_watch() {
+        assert_eq!(end(&policy("Complete", 2)), Some(Ok(())));
+        assert_eq!(end(&policy("Complete", 1)), None);
+        assert_eq!(end(&policy("Soaking", 2)), None);
+        assert_eq!(end(&policy("RolledBack", 2)), Some(Err("was rolled back")));
+    }
+}
