@@ -42,6 +42,11 @@ impl Connection {
         Ok(Connected { client, default_namespace, namespace: self.namespace.clone() })
     }
 
+    /// The namespace that the user named, for verbs that read no kubeconfig.
+    pub(crate) fn namespace_flag(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     async fn config(&self) -> anyhow::Result<Config> {
         let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
         if let Some(path) = &self.kubeconfig {

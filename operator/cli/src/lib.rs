@@ -4,8 +4,10 @@
 mod accept;
 mod ca;
 mod connection;
+mod explain;
 mod failure;
 mod output;
+mod plan;
 mod publish;
 mod revoke;
 mod rollout;
@@ -37,8 +39,12 @@ enum Verb {
     Token(token::TokenVerb),
     Accept(accept::Accept),
     Revoke(revoke::Revoke),
-    Publish(publish::Publish),
+    Publish(Box<publish::Publish>),
     Status(status::Status),
+    Plan(plan::PlanVerb),
+    /// Explain what the hub decided.
+    #[command(subcommand)]
+    Explain(explain::ExplainVerb),
     /// See and steer a policy's rollout.
     #[command(subcommand)]
     Rollout(rollout::RolloutVerb),
@@ -56,6 +62,8 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Verb::Revoke(verb) => verb.run(&connection, out).await,
         Verb::Publish(verb) => verb.run(&connection, out).await,
         Verb::Status(verb) => verb.run(&connection, out).await,
+        Verb::Plan(verb) => verb.run(&connection, out).await,
+        Verb::Explain(verb) => verb.run(&connection, out).await,
         Verb::Rollout(verb) => verb.run(&connection, out).await,
     }
 }

@@ -1,0 +1,162 @@
+//! `explain`: why a policy did and did not choose each cluster, where each is in the rollout, and what it waits for. It
+//! is the hub's own planner, run here on the objects that the cluster holds.
+
+use std::io::Write;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use nave_operator_plan::{Explanation, PolicyKey, PolicyReport, plan};
+use serde_json::json;
+
+use crate::{
+    connection::Connection,
+    output::{self, Format},
+    plan::{live, state, write_policy},
+    rollout::fetch_policy,
+    text_table::TextTable,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExplainVerb {
+    Policy(ExplainPolicy),
+}
+
+/// Explain a policy: why each cluster is (not) chosen, its score, where it is in the rollout, what it waits for
+#[derive(Debug, Args)]
+pub(crate) struct ExplainPolicy {
+    /// Name of a PlacementPolicy
+    #[arg(value_name = "POLICY")]
+    name: String,
+    /// Only this cluster, with everything there is to say
+    #[arg(long)]
+    cluster: Option<String>,
+    /// The moment to explain; otherwise now
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<Timestamp>,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl ExplainVerb {
+    pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            Self::Policy(verb) => verb.run(connection, out).await,
+        }
+    }
+}
+
+impl ExplainPolicy {
+    async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
+        let hub = connection.connect().await?;
+        // Says so where there is no such policy, before a whole fleet is read.
+        fetch_policy(&hub, hub.namespace(), &self.name).await?;
+        let key = PolicyKey::new(hub.namespace(), &self.name);
+        let objects = live::fetch(&hub).await?;
+        if let Some(cluster) = &self.cluster
+            && !objects.has_cluster(cluster)
+        {
+            return Err(anyhow!("EdgeCluster {cluster} not found"));
+        }
+        let at = self.at.unwrap_or_else(Timestamp::now);
+        let planned = plan(&objects.world(), at);
+        let report =
+            planned.report.policies.get(&key).ok_or_else(|| {
+                anyhow!("PlacementPolicy {key} is not in the plan: it was deleted meanwhile")
+            })?;
+        match self.output {
+            Format::Json => output::json(out, &self.document(&key, report, at)),
+            Format::Table => Ok(self.write(&key, report, out)?),
+        }
+    }
+
+    fn document(&self, key: &PolicyKey, report: &PolicyReport, at: Timestamp) -> serde_json::Value {
+        let clusters: Vec<Explanation> = match &self.cluster {
+            Some(cluster) => vec![report.explain(cluster)],
+            None => report.clusters().iter().map(|cluster| report.explain(cluster)).collect(),
+        };
+        json!({"at": at, "policy": key, "step": report.step, "waitingOn": report.waiting_on,
+               "conditions": report.conditions, "clusters": clusters})
+    }
+
+    fn write(&self, key: &PolicyKey, report: &PolicyReport, out: &mut dyn Write) -> std::io::Result<()> {
+        let Some(cluster) = &self.cluster else {
+            write_policy(key, report, out)?;
+            write_scores(report, out)?;
+            return write_exclusions(report, out);
+        };
+        write_cluster(key, &report.explain(cluster), out)
+    }
+}
+
+/// The ranking with its parts, best first.
+fn write_scores(report: &PolicyReport, out: &mut dyn Write) -> std::io::Result<()> {
+    if report.ranking.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let mut table = TextTable::new(["RANK", "CLUSTER", "KEPT", "PREFER NO SELECT", "TOTAL", "SCORES"]);
+    for (index, ranked) in report.ranking.iter().enumerate() {
+        table.row([
+            (index + 1).to_string(),
+            ranked.cluster.to_string(),
+            if ranked.kept { "yes" } else { "" }.to_owned(),
+            ranked.prefer_no_select.to_string(),
+            ranked.total.to_string(),
+            scores(&ranked.scores),
+        ]);
+    }
+    table.write(out, "  ")
+}
+
+fn scores(scores: &[(std::sync::Arc<str>, f64)]) -> String {
+    scores.iter().map(|(name, score)| format!("{name} {score}")).collect::<Vec<_>>().join(", ")
+}
+
+fn write_exclusions(report: &PolicyReport, out: &mut dyn Write) -> std::io::Result<()> {
+    if report.excluded.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let mut table = TextTable::new(["EXCLUDED", "REASON", "MESSAGE"]);
+    for excluded in &report.excluded {
+        table.row([
+            excluded.cluster.to_string(),
+            excluded.reason.as_str().to_owned(),
+            excluded.message.to_string(),
+        ]);
+    }
+    table.write(out, "  ")
+}
+
+/// Everything there is to say of one cluster.
+fn write_cluster(key: &PolicyKey, explanation: &Explanation, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "{} and policy {key}", explanation.cluster)?;
+    if !explanation.matched && !explanation.selected {
+        return writeln!(out, "  its labels do not match the policy's clusterSelector");
+    }
+    let chosen = if explanation.selected { "chosen" } else { "not chosen" };
+    writeln!(out, "  {chosen}; {}", state(explanation))?;
+    if let Some(excluded) = &explanation.excluded {
+        writeln!(out, "  {}: {}", excluded.reason.as_str(), excluded.message)?;
+    }
+    if let (Some(rank), Some(score)) = (explanation.rank, &explanation.score) {
+        let kept = if score.kept { ", kept because it was chosen before" } else { "" };
+        writeln!(out, "  rank {rank}, total {}{kept}", score.total)?;
+        if score.prefer_no_select > 0 {
+            writeln!(out, "    {} untolerated PreferNoSelect taints", score.prefer_no_select)?;
+        }
+        for (name, value) in &score.scores {
+            writeln!(out, "    {name} {value}")?;
+        }
+    }
+    if explanation.told_now {
+        writeln!(out, "  is told to switch now")?;
+    }
+    for wait in &explanation.waits {
+        let until = wait.until.map(|until| format!(" until {until}")).unwrap_or_default();
+        let message = wait.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        writeln!(out, "  waits for {:?}{until}{message}", wait.rule)?;
+    }
+    Ok(())
+}
