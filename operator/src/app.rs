@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::RunArgs,
     leader::{self, Leadership, sweep},
+    resolve,
     watch::{Kind, World},
 };
 
@@ -125,6 +126,7 @@ async fn lead(
         let mut parts = JoinSet::new();
         let leases = Api::namespaced(world.client.clone(), &args.namespace);
         parts.spawn(sweep::run(world.clone(), leases, leadership.clone(), args.grace_period, term.clone()));
+        parts.spawn(resolve::run(world.clone(), leadership.clone(), args.source_recheck, term.clone()));
         tokio::select! {
             () = leadership.lost() => {}
             () = stop.cancelled() => {}

@@ -72,6 +72,10 @@ pub struct RunArgs {
     #[arg(long, env = "NAVE_LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: Duration,
 
+    /// How often the objects of a resolved ModelVersion are compared to its manifest again.
+    #[arg(long, env = "NAVE_SOURCE_RECHECK", default_value = "10m", value_parser = duration)]
+    pub source_recheck: Duration,
+
     /// `text` or `json`.
     #[arg(long, env = "NAVE_LOG_FORMAT", default_value_t)]
     pub log_format: LogFormat,

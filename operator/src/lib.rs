@@ -3,4 +3,5 @@
 pub mod app;
 pub mod args;
 pub mod leader;
+pub mod resolve;
 pub mod watch;
