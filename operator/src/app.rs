@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::RunArgs,
     leader::{self, Leadership, sweep},
-    resolve,
+    metrics::Metrics,
+    planner, resolve,
     watch::{Kind, World},
 };
 
@@ -102,7 +103,9 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     let (leadership, election) =
         leader::start(&client, &args.namespace, &identity, args.lease_duration, stop.clone());
     tasks.spawn(async { Ok(election.await?) });
-    tasks.spawn(lead(world.clone(), leadership, args.clone(), stop.clone()));
+    let metrics = Metrics::register(&registry, world.clone());
+    let leader = Leader { world: world.clone(), leadership, identity, args: args.clone(), metrics };
+    tasks.spawn(leader.run(stop.clone()));
 
     let admin = admin::serve(http, readiness, registry, axum::Router::new(), drain.clone());
     tasks.spawn(async { admin.await.context("the HTTP server broke") });
@@ -114,30 +117,53 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     Ok(Running { bound, drain: drain.clone(), tasks })
 }
 
-/// Runs what only the leader runs, while this replica is it.
-async fn lead(
+/// What only the leader runs.
+struct Leader {
     world: World,
-    mut leadership: Leadership,
+    leadership: Leadership,
+    identity: String,
     args: RunArgs,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    while stop.run_until_cancelled(leadership.acquired()).await == Some(true) {
-        let term = stop.child_token();
-        let mut parts = JoinSet::new();
-        let leases = Api::namespaced(world.client.clone(), &args.namespace);
-        parts.spawn(sweep::run(world.clone(), leases, leadership.clone(), args.grace_period, term.clone()));
-        parts.spawn(resolve::run(world.clone(), leadership.clone(), args.source_recheck, term.clone()));
-        tokio::select! {
-            () = leadership.lost() => {}
-            () = stop.cancelled() => {}
+    metrics: Metrics,
+}
+
+impl Leader {
+    async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        while stop.run_until_cancelled(self.leadership.acquired()).await == Some(true) {
+            self.metrics.leader.set(1);
+            let term = stop.child_token();
+            let mut parts = self.start_term(&term);
+            tokio::select! {
+                () = self.leadership.lost() => {}
+                () = stop.cancelled() => {}
+            }
+            term.cancel();
+            while let Some(ended) = parts.join_next().await {
+                ended.context("a part of the leader panicked")?;
+            }
+            self.metrics.leader.set(0);
         }
-        term.cancel();
-        while let Some(ended) = parts.join_next().await {
-            ended.context("a part of the leader panicked")?;
-        }
+        stop.cancelled().await;
+        Ok(())
     }
-    stop.cancelled().await;
-    Ok(())
+
+    fn start_term(&self, term: &CancellationToken) -> JoinSet<()> {
+        let Self { world, leadership, identity, args, metrics } = self;
+        let (world, leadership) = (|| world.clone(), || leadership.clone());
+        let leases = Api::namespaced(world().client, &args.namespace);
+        let mut parts = JoinSet::new();
+        parts.spawn(sweep::run(world(), leases, leadership(), args.grace_period, term.clone()));
+        let recheck = args.source_recheck;
+        parts.spawn(resolve::run(world(), leadership(), recheck, metrics.clone(), term.clone()));
+        let planner = planner::Term {
+            world: world(),
+            leadership: leadership(),
+            instance: identity.clone(),
+            lease_duration: args.lease_duration,
+            metrics: metrics.clone(),
+        };
+        parts.spawn(planner.run(term.clone()));
+        parts
+    }
 }
 
 async fn release_when_synced(

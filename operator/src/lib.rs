@@ -2,6 +2,9 @@
 
 pub mod app;
 pub mod args;
+pub mod json_patch;
 pub mod leader;
+pub mod metrics;
+pub mod planner;
 pub mod resolve;
 pub mod watch;

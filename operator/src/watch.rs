@@ -155,6 +155,16 @@ impl World {
         Ok(())
     }
 
+    /// How many objects of the kind there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Cluster => self.clusters.len(),
+            Kind::Assignment => self.assignments.len(),
+            Kind::Policy => self.policies.len(),
+            Kind::Version => self.versions.len(),
+        }
+    }
+
     /// The EdgeCluster of that name.
     pub fn cluster(&self, name: &str) -> Option<Arc<EdgeCluster>> {
         self.clusters.get(&ObjectRef::new(name))

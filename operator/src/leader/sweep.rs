@@ -12,19 +12,25 @@ use std::{
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Preconditions},
     runtime::{WatchStreamExt as _, reflector, watcher},
 };
 use nave_crds::{
     EdgeCluster,
     view::conditions::{self, Status, Update},
 };
+use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Leadership, chain, gateway, lease};
-use crate::watch::World;
+use crate::{
+    json_patch::{self, Operation, Part, Target, Written},
+    watch::World,
+};
 
+/// Who writes the status of a cluster whose gateway is gone: as the gateway, in its place.
+const FIELD_MANAGER: &str = "nave-gateway";
 /// A Lease without renewals is removed after this many of its durations, so that names of former pods do not pile up;
 /// its gateway's sessions were given up long before.
 const FORGOTTEN_AFTER: u32 = 20;
@@ -207,14 +213,23 @@ async fn give_up(world: &World, leadership: &Leadership, cluster: &EdgeCluster) 
         return;
     }
     let name = cluster.name_any();
-    let api: Api<EdgeCluster> = Api::all(world.client.clone());
     let marked = without_session(cluster, jiff::Timestamp::now());
-    // With the resourceVersion that was looked at: a spoke that reconnects in this moment wins.
-    match api.replace_status(&name, &PostParams::default(), &marked).await {
-        Ok(_) => tracing::warn!(cluster = name, "spoke did not reconnect after its gateway went away"),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-        Err(error) => {
-            tracing::warn!(cluster = name, error = %chain(&error), "cannot mark the cluster as disconnected")
+    // The resourceVersion is the one that was looked at: a spoke that reconnects in this moment wins.
+    let operations = [
+        Operation::Test {
+            path: "/metadata/resourceVersion",
+            value: json!(cluster.metadata.resource_version),
+        },
+        Operation::Add { path: "/status", value: json!(marked.status) },
+    ];
+    let target = Target { namespace: None, name: &name, part: Part::Status, field_manager: FIELD_MANAGER };
+    match json_patch::send::<EdgeCluster>(&world.client, target, &operations).await {
+        Written::Stored(_) => {
+            tracing::warn!(cluster = name, "spoke did not reconnect after its gateway went away")
+        }
+        Written::Conflict(_) | Written::Gone | Written::NotSent => {}
+        Written::Failed(error) => {
+            tracing::warn!(cluster = name, error = %chain(&error), "cannot mark the cluster as disconnected");
         }
     }
 }

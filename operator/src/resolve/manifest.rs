@@ -150,6 +150,7 @@ pub struct Resolved {
 }
 
 /// A prefix in a bucket.
+#[derive(Debug)]
 pub struct Prefix<'a> {
     /// The bucket.
     pub store: &'a dyn ObjectStore,

@@ -32,6 +32,7 @@ use self::{
 };
 use crate::{
     leader::{Leadership, chain},
+    metrics::{self, Metrics, ResolveLabels},
     watch::{Change, Kind, World},
 };
 
@@ -44,14 +45,27 @@ const AT_ONCE: usize = 4;
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Resolves versions while this replica leads; ends with `stop`.
-pub async fn run(world: World, leadership: Leadership, recheck: Duration, stop: CancellationToken) {
+pub async fn run(
+    world: World,
+    leadership: Leadership,
+    recheck: Duration,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut changes = world.changes.subscribe();
     if stop.run_until_cancelled(world.synced(Kind::Version)).await.is_none_or(|synced| synced.is_err()) {
         return;
     }
     let slots = Arc::new(Semaphore::new(AT_ONCE));
-    let mut resolver =
-        Resolver { world, leadership, recheck, slots, versions: BTreeMap::new(), attempts: JoinSet::new() };
+    let mut resolver = Resolver {
+        world,
+        leadership,
+        recheck,
+        metrics,
+        slots,
+        versions: BTreeMap::new(),
+        attempts: JoinSet::new(),
+    };
     resolver.refresh(Instant::now());
     loop {
         let now = Instant::now();
@@ -105,6 +119,7 @@ struct Resolver {
     world: World,
     leadership: Leadership,
     recheck: Duration,
+    metrics: Metrics,
     slots: Arc<Semaphore>,
     versions: BTreeMap<ObjectName, Tracked>,
     attempts: JoinSet<Attempt>,
@@ -191,6 +206,9 @@ impl Resolver {
         let Attempt { name, trigger, outcome } = attempt;
         let Some(tracked) = self.versions.get_mut(&name) else { return };
         let now = Instant::now();
+        let outcome_label =
+            outcome.as_ref().map_or_else(|error| metrics::known_reason(error.reason()), |_| "Resolved");
+        self.metrics.resolves.get_or_create(&ResolveLabels { outcome: outcome_label }).inc();
         if tracked.trigger != trigger {
             tracked.due = Some(now);
             return;
