@@ -1,5 +1,7 @@
 //! The examples in `crds/examples` are the contract: every field of them is one that the types know.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+
 use std::{fs, path::Path};
 
 use nave_crds::{EdgeCluster, FineTuneJob, ModelVersion, PlacementPolicy};

@@ -1,5 +1,7 @@
 //! The committed YAML is what the types say. `UPDATE=1` writes it anew.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

@@ -1,7 +1,11 @@
 //! Reads objects from files: YAML of several documents, JSON, Lists, and what `plan -o json` printed. Every error names
 //! the file, the document, the object and the field.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use kube::{Resource, ResourceExt as _, core::NamespaceResourceScope};
@@ -10,18 +14,21 @@ use nave_operator_plan::World;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::admission::Admission;
+
 /// Where objects without a namespace belong, as `kubectl apply` has it.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// The objects of some files; of two with one name the later counts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Documents {
     pub(super) clusters: BTreeMap<String, Arc<EdgeCluster>>,
     pub(super) versions: BTreeMap<(String, String), Arc<ModelVersion>>,
     pub(super) policies: BTreeMap<(String, String), Arc<PlacementPolicy>>,
     pub(super) assignments: BTreeMap<String, Arc<ClusterAssignment>>,
     /// Kinds that were left out because a plan does not read them.
-    pub(super) left_out: Vec<String>,
+    pub(super) left_out: BTreeSet<String>,
+    admission: Admission,
 }
 
 impl Documents {
@@ -75,20 +82,21 @@ impl Documents {
             bail!("not a Kubernetes object: apiVersion and kind are missing");
         };
         if api_version.split('/').next() != Some(GROUP) {
-            self.left_out.push(kind);
+            self.left_out.insert(kind);
             return Ok(());
         }
         if api_version != format!("{GROUP}/{VERSION}") {
             bail!("{kind} has apiVersion {api_version}; this version of Nave reads {GROUP}/{VERSION}");
         }
+        let object = Object { kind: &kind, value: &value, admission: &self.admission };
         match kind.as_str() {
-            "EdgeCluster" => self.put_cluster(decode(value, &kind)?),
-            "ClusterAssignment" => self.put_assignment(decode(value, &kind)?),
-            "ModelVersion" => self.put_version(in_namespace(decode(value, &kind)?, namespace)),
-            "PlacementPolicy" => self.put_policy(in_namespace(decode(value, &kind)?, namespace)),
+            "EdgeCluster" => self.put_cluster(object.decode()?),
+            "ClusterAssignment" => self.put_assignment(object.decode()?),
+            "ModelVersion" => self.put_version(in_namespace(object.decode()?, namespace)),
+            "PlacementPolicy" => self.put_policy(in_namespace(object.decode()?, namespace)),
             "FineTuneJob" => {
-                decode::<FineTuneJob>(value, &kind)?;
-                self.left_out.push(kind);
+                object.decode::<FineTuneJob>()?;
+                self.left_out.insert(kind);
             }
             _ => bail!("{GROUP} has no kind {kind}"),
         }
@@ -140,18 +148,29 @@ fn in_namespace<K: Resource<Scope = NamespaceResourceScope>>(mut object: K, name
     object
 }
 
-/// The object, or an error with its kind, its name and the path of the field.
-fn decode<K: DeserializeOwned>(value: Value, kind: &str) -> anyhow::Result<K> {
-    let metadata = &value["metadata"];
-    let Some(name) = metadata["name"].as_str().filter(|name| !name.is_empty()) else {
-        bail!("{kind} without metadata.name");
-    };
-    let named = match metadata["namespace"].as_str() {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
-    };
-    serde_path_to_error::deserialize(&value)
-        .map_err(|error| anyhow!("{named}: {}: {}", error.path(), error.inner()))
+/// One object as it was written.
+struct Object<'a> {
+    kind: &'a str,
+    value: &'a Value,
+    admission: &'a Admission,
+}
+
+impl Object<'_> {
+    /// The object, or an error with its kind, its name and the path of the field.
+    fn decode<K: DeserializeOwned>(&self) -> anyhow::Result<K> {
+        let kind = self.kind;
+        let metadata = &self.value["metadata"];
+        let Some(name) = metadata["name"].as_str().filter(|name| !name.is_empty()) else {
+            bail!("{kind} without metadata.name");
+        };
+        let named = match metadata["namespace"].as_str() {
+            Some(namespace) => format!("{kind} {namespace}/{name}"),
+            None => format!("{kind} {name}"),
+        };
+        self.admission.check(kind, self.value).with_context(|| named.clone())?;
+        serde_path_to_error::deserialize(self.value)
+            .map_err(|error| anyhow!("{named}: {}: {}", error.path(), error.inner()))
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +211,7 @@ mod tests {
     #[test]
     fn what_a_plan_does_not_read_is_left_out() {
         let documents = read("apiVersion: v1\nkind: Namespace\nmetadata: {name: vision}\n").unwrap();
-        assert_eq!(documents.left_out, ["Namespace"]);
+        assert!(documents.left_out.contains("Namespace"));
     }
 
     #[test]
@@ -219,7 +238,7 @@ mod tests {
             ("{", "document 1: "),
             ("a: [", "document 1"),
         ] {
-            let error = format!("{:#}", read(text).unwrap_err());
+            let error = format!("{:#}", read(text).err().unwrap());
             assert!(error.contains(expected), "{text:?}: {error}");
         }
     }

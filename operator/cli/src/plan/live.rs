@@ -29,13 +29,11 @@ impl Documents {
     /// What `kubectl apply` of `files` makes of these: specs, labels and annotations are the files', status and what the
     /// API server keeps stay.
     pub(super) fn applied(&self, files: &Self) -> Self {
-        let mut after = Self {
-            clusters: self.clusters.clone(),
-            versions: self.versions.clone(),
-            policies: self.policies.clone(),
-            assignments: self.assignments.clone(),
-            left_out: Vec::new(),
-        };
+        let mut after = Self::default();
+        after.clusters.clone_from(&self.clusters);
+        after.versions.clone_from(&self.versions);
+        after.policies.clone_from(&self.policies);
+        after.assignments.clone_from(&self.assignments);
         for (key, file) in &files.clusters {
             let mut object = file.as_ref().clone();
             if let Some(live) = self.clusters.get(key) {

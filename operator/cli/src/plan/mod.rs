@@ -1,5 +1,6 @@
 //! `plan`: what the hub would do, by the hub's own planner. From files alone it contacts nothing.
 
+mod admission;
 mod difference;
 mod documents;
 pub(crate) mod live;
@@ -57,7 +58,10 @@ impl PlanVerb {
             Format::Json => {
                 output::json(out, &plan_document(&world, &planned, at).context("writing the plan as JSON")?)
             }
-            Format::Table => Ok(tables::write_plan(&planned, at, out)?),
+            Format::Table => {
+                tables::write_plan(&planned, at, out)?;
+                Ok(tables::write_left_out(&files.left_out, out)?)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A plan for people: one block for each policy, one row for each cluster.
 
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
 use jiff::Timestamp;
 use nave_operator_plan::{Category, Explanation, Plan, PolicyKey, PolicyReport};
@@ -89,6 +89,15 @@ pub(crate) fn state(explanation: &Explanation) -> String {
         Some(excluded) => format!("excluded: {}", excluded.reason.as_str()),
         None => "not matched".to_owned(),
     }
+}
+
+/// Kinds of the files that a plan does not read.
+pub(super) fn write_left_out(kinds: &BTreeSet<String>, out: &mut dyn Write) -> std::io::Result<()> {
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    writeln!(out, "\nLeft out, because a plan does not read them: {}.", kinds.join(", "))
 }
 
 /// What applying the files would change.

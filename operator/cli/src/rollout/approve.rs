@@ -29,13 +29,12 @@ impl Approve {
             Some(step) => step,
             None => current_step(&steered.policy).map_err(|why| anyhow!("{} {why}", steered.named()))?,
         };
-        let of = step_count(&steered.policy);
-        if index > of {
+        if let Some(of) = step_count(&steered.policy).filter(|of| index > *of) {
             bail!("{} has no step {index}: it has {of}", steered.named());
         }
         let approval = Approval { index, generation: steered.generation()? };
         steered.annotate(APPROVE_ANNOTATION, &approval.to_string()).await?;
-        steered.say(&format!("approved: step {index} of {of}, generation {}", approval.generation), out)
+        steered.say(&format!("approved: step {index}, generation {}", approval.generation), out)
     }
 }
 
@@ -51,9 +50,7 @@ fn current_step(policy: &PlacementPolicy) -> Result<i32, &'static str> {
     Ok(step.index)
 }
 
-/// As the hub counts them, with the final step that it adds; before it has, as they are written.
-fn step_count(policy: &PlacementPolicy) -> i32 {
-    let counted = policy.status.as_ref().and_then(|status| status.step.as_ref()).map(|step| step.of);
-    let written = policy.spec.rollout.steps.as_ref().map_or(1, Vec::len);
-    counted.unwrap_or_else(|| i32::try_from(written + 1).unwrap_or(i32::MAX))
+/// As the hub counts them, with the final step that it may add; None before it has.
+fn step_count(policy: &PlacementPolicy) -> Option<i32> {
+    policy.status.as_ref()?.step.as_ref().map(|step| step.of)
 }
