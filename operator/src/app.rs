@@ -15,9 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::RunArgs,
+    http,
     leader::{self, Leadership, sweep},
     metrics::Metrics,
-    planner, resolve,
+    planner,
+    progress::ProgressTable,
+    resolve,
     watch::{Kind, World},
 };
 
@@ -83,10 +86,10 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
         tasks.spawn(release_when_synced(world.clone(), kind, guard, stop.clone()));
     }
 
-    let http = TcpListener::bind(args.http_listen)
+    let http_listener = TcpListener::bind(args.http_listen)
         .await
         .with_context(|| format!("cannot listen for HTTP on {}", args.http_listen))?;
-    let bound = Bound { http: http.local_addr()? };
+    let bound = Bound { http: http_listener.local_addr()? };
 
     let keeper = leader::gateway::keep(
         client.clone(),
@@ -107,7 +110,9 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     let leader = Leader { world: world.clone(), leadership, identity, args: args.clone(), metrics };
     tasks.spawn(leader.run(stop.clone()));
 
-    let admin = admin::serve(http, readiness, registry, axum::Router::new(), drain.clone());
+    let progress = ProgressTable::default();
+    let api = http::router(&name, world.clone(), progress);
+    let admin = admin::serve(http_listener, readiness, registry, api, drain.clone());
     tasks.spawn(async { admin.await.context("the HTTP server broke") });
 
     if let Some(path) = &args.address_file {

@@ -2,9 +2,11 @@
 
 pub mod app;
 pub mod args;
+pub mod http;
 pub mod json_patch;
 pub mod leader;
 pub mod metrics;
 pub mod planner;
+pub mod progress;
 pub mod resolve;
 pub mod watch;

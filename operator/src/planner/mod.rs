@@ -36,8 +36,10 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(15);
 /// First and longest wait before a round that failed is repeated.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// Requests in flight at once; see `docs/operations.md` for the measurement.
-const WRITES_AT_ONCE: usize = 32;
+/// Requests in flight at once. Measured with the API server on the same two cores, 1,000 assignments: 0.64 s to create
+/// and 0.87 s to patch with 16, 0.81 s and 0.98 s with 64. (Server-side apply took 0.91 to 1.24 s, a merge patch 0.74 to
+/// 0.98 s, a replacement 0.74 to 0.94 s.)
+const WRITES_AT_ONCE: usize = 16;
 
 /// A planned time is wall-clock time, and clocks are set: never sleep so long that a step of the clock is slept over.
 /// A look costs memory accesses, and no request when nothing is due.
