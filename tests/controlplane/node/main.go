@@ -1,5 +1,5 @@
-// Command node is what the node tests add to the control plane: `node kubelet ...` and `node kube-scheduler ...`, each
-// with its own flags, from the same published modules.
+// Command node is what the node tests add to the control plane: `node kubelet ...`, `node kube-proxy ...` and
+// `node kube-scheduler ...`, each with its own flags, from the same published modules.
 package main
 
 import (
@@ -11,8 +11,9 @@ import (
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
-	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
 	"github.com/spf13/cobra"
 )
@@ -25,6 +26,8 @@ func main() {
 	switch os.Args[1] {
 	case "kubelet":
 		command = kubelet.NewKubeletCommand(context.Background())
+	case "kube-proxy":
+		command = proxy.NewProxyCommand()
 	case "kube-scheduler":
 		command = scheduler.NewSchedulerCommand()
 	default:
@@ -35,6 +38,6 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: node kubelet|kube-scheduler [flags]")
+	fmt.Fprintln(os.Stderr, "usage: node kubelet|kube-proxy|kube-scheduler [flags]")
 	os.Exit(2)
 }
