@@ -1,0 +1,7 @@
+//! A real kubelet and containerd: what the charts install runs as pods. Needs root and Debian's containerd, runc and CNI plugins;
+//! says so and passes where they are missing, except in CI.
+
+#[path = "node/bring_up.rs"]
+mod bring_up;
+#[path = "node/site.rs"]
+mod site;
