@@ -1,11 +1,7 @@
 //! The node's cgroup, below which the kubelet puts every pod: one folder in each hierarchy, as this kind of machine has
 //! cgroups v1.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use walkdir::WalkDir;
@@ -69,8 +65,7 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(ROOT).with_context(|| format!("list {ROOT}"))? {
         let path = entry?.path();
-        if !path.is_symlink() && path.join("cgroup.procs").exists()
-        {
+        if !path.is_symlink() && path.join("cgroup.procs").exists() {
             found.push(path);
         }
     }

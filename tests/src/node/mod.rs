@@ -34,6 +34,8 @@ pub struct Parts {
     pub node: PathBuf,
     /// kubectl.
     pub kubectl: PathBuf,
+    /// Helm.
+    pub helm: PathBuf,
     /// The static binary that is the pause container.
     pub pause: PathBuf,
     /// A folder on a real disk.
@@ -62,6 +64,34 @@ pub fn clean(cache: &Path) -> Result<()> {
     sweep::sweep(&Layout::lock(cache)?).context("sweep what an earlier node left")
 }
 
+impl Parts {
+    /// What `tests/setup.sh node controlplane kubectl` put into the cache folder.
+    ///
+    /// # Errors
+    /// When it has not run.
+    pub fn find(pause: impl Into<PathBuf>) -> Result<Self> {
+        let cache = match std::env::var_os("NAVE_CACHE") {
+            Some(folder) => PathBuf::from(folder),
+            None => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/nave"),
+        };
+        let file = cache.join("tools.env");
+        let tools = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let tool = |name: &str| {
+            let path = tools.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            path.map(PathBuf::from)
+                .with_context(|| format!("{} has no {name}: run tests/setup.sh", file.display()))
+        };
+        Ok(Self {
+            controlplane: tool("NAVE_TOOL_CONTROLPLANE")?,
+            node: tool("NAVE_TOOL_NODE")?,
+            kubectl: tool("NAVE_TOOL_KUBECTL")?,
+            helm: tool("NAVE_TOOL_HELM")?,
+            pause: pause.into(),
+            cache,
+        })
+    }
+}
+
 impl Node {
     /// Starts a control plane and a node, and waits until pods can be scheduled.
     ///
@@ -85,6 +115,29 @@ impl Node {
     /// Reaches the API server as administrator, from this machine and from the node.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// Runs kubectl as administrator and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub fn kubectl(&self, words: &[&str]) -> Result<String> {
+        self.client(&self.parts.kubectl, words)
+    }
+
+    /// Runs Helm as administrator and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub fn helm(&self, words: &[&str]) -> Result<String> {
+        self.client(&self.parts.helm, words)
+    }
+
+    fn client(&self, program: &Path, words: &[&str]) -> Result<String> {
+        let (program, kubeconfig) = (program.display().to_string(), self.kubeconfig.display().to_string());
+        let mut all = vec![program.as_str(), "--kubeconfig", &kubeconfig];
+        all.extend(words);
+        command::run(&all)
     }
 
     /// Builds an image and puts it on the node.
@@ -133,14 +186,6 @@ impl Node {
             let jsonpath = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
             node.kubectl(&["get", "nodes", "-o", jsonpath]).is_ok_and(|answer| answer == "True")
         })
-    }
-
-    fn kubectl(&self, words: &[&str]) -> Result<String> {
-        let (program, kubeconfig) =
-            (self.parts.kubectl.display().to_string(), self.kubeconfig.display().to_string());
-        let mut all = vec![program.as_str(), "--kubeconfig", &kubeconfig];
-        all.extend(words);
-        command::run(&all)
     }
 
     fn spawn_part(&mut self, name: &'static str, prefix: &[String], arguments: Vec<String>) -> Result<()> {
