@@ -362,3 +362,107 @@ fn warn_of(kind: Kind, error: &watcher::Error) {
     };
     tracing::warn!(kind = kind.name(), error = %error, hint, "watch interrupted; trying again");
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A world without an API server: stores that a test fills by hand.
+
+    use super::*;
+
+    /// What fills the stores of [`world`].
+    pub(crate) struct Writers {
+        pub(crate) assignments: Writer<ClusterAssignment>,
+        pub(crate) policies: Writer<PlacementPolicy>,
+    }
+
+    /// A client whose every request fails.
+    pub(crate) fn client() -> Client {
+        let refuse = |_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no API server in this test"))
+        };
+        Client::new(tower::service_fn(refuse), "default")
+    }
+
+    /// A world with empty stores.
+    pub(crate) fn world() -> (World, Writers) {
+        let (assignments, assignments_writer) = reflector::store();
+        let (policies, policies_writer) = reflector::store();
+        let world = World {
+            client: client(),
+            clusters: reflector::store().0,
+            versions: reflector::store().0,
+            policies,
+            assignments,
+            changes: broadcast::channel(16).0,
+            undecodable: Arc::default(),
+        };
+        (world, Writers { assignments: assignments_writer, policies: policies_writer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Guarded = DeserializeGuard<EdgeCluster>;
+
+    fn cluster(name: &str, effect: &str) -> Guarded {
+        let value = serde_json::json!({
+            "apiVersion": "nave.dev/v1alpha1", "kind": "EdgeCluster", "metadata": {"name": name},
+            "spec": {"taints": [{"key": "k", "effect": effect}]}
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn watch() -> (World, KindWatch<EdgeCluster>) {
+        let (mut world, _) = testing::world();
+        let (reader, writer) = reflector::store();
+        world.clusters = reader.clone();
+        let watch = KindWatch {
+            kind: Kind::Cluster,
+            api: Api::all(world.client.clone()),
+            reader,
+            writer,
+            changes: world.changes.clone(),
+            undecodable: Arc::clone(&world.undecodable),
+        };
+        (world, watch)
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_decoded_keeps_its_last_state_and_is_named() {
+        let (world, mut watch) = watch();
+        watch.take(Event::Apply(cluster("a", "NoSelect")));
+        watch.take(Event::Apply(cluster("a", "FromAFutureRelease")));
+        watch.take(Event::Apply(cluster("b", "NoSelect")));
+        assert!(world.cluster("a").is_some() && world.cluster("b").is_some());
+        let named: Vec<_> = world.undecodable().into_keys().map(|key| key.name.to_string()).collect();
+        assert_eq!(named, ["a"]);
+        watch.take(Event::Delete(cluster("a", "FromAFutureRelease")));
+        assert!(world.cluster("a").is_none() && world.undecodable().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_new_list_keeps_the_last_state_too() {
+        let (world, mut watch) = watch();
+        watch.take(Event::Apply(cluster("a", "NoSelect")));
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(cluster("a", "FromAFutureRelease")));
+        watch.take(Event::InitApply(cluster("never-read", "FromAFutureRelease")));
+        watch.take(Event::InitDone);
+        assert!(world.cluster("a").is_some(), "known from before");
+        assert!(world.cluster("never-read").is_none());
+        assert_eq!(world.undecodable().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn changes_are_told_once_the_store_has_them() {
+        let (world, mut watch) = watch();
+        let mut changes = world.changes.subscribe();
+        watch.take(Event::Apply(cluster("a", "NoSelect")));
+        let Change::Object(key) = changes.recv().await.unwrap() else { panic!("not an object") };
+        assert_eq!((key.kind, &*key.name), (Kind::Cluster, "a"));
+        watch.take(Event::InitDone);
+        assert_eq!(changes.recv().await.unwrap(), Change::Relisted(Kind::Cluster));
+    }
+}
