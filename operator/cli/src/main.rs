@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Where even stderr is gone there is nobody left to tell.
-            writeln!(std::io::stderr(), "error: {error:#}").ok();
+            writeln!(std::io::stderr(), "error: {}", sentence(&error)).ok();
             ExitCode::FAILURE
         }
     }
@@ -23,6 +23,19 @@ fn run(cli: kubectl_nave::Cli) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(kubectl_nave::run(cli, &mut std::io::stdout()))
+}
+
+/// Each cause once: many libraries repeat theirs in their own message.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }
 
 /// `kubectl nave status | head` is no failure.

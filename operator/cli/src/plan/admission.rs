@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refusal(kind: &str, spec: Value) -> String {
+    fn refusal(kind: &str, spec: &Value) -> String {
         Admission::default()
             .check(kind, &json!({"spec": spec}))
             .err()
@@ -221,7 +221,7 @@ mod tests {
         let policy = |part: Value| {
             let mut spec = json!({"model": {"name": "m", "version": "1"}});
             spec.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
-            refusal("PlacementPolicy", spec)
+            refusal("PlacementPolicy", &spec)
         };
         for (part, expected) in [
             (json!({"rollout": {"maxConcurent": 1}}), "spec.rollout.maxConcurent: unknown field"),
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn rules_between_fields_are_applied() {
         let refusal =
-            refusal("FineTuneJob", json!({"trainer": {"builtin": "x", "process": {"command": ["y"]}}}));
+            refusal("FineTuneJob", &json!({"trainer": {"builtin": "x", "process": {"command": ["y"]}}}));
         assert!(refusal.contains("spec.trainer: trainer must have exactly one of"), "{refusal}");
     }
 }

@@ -47,36 +47,36 @@ impl Documents {
         if text.trim_start().starts_with(['{', '['])
             && let Ok(value) = serde_json::from_str(text)
         {
-            return self.take(value, namespace);
+            return self.take(&value, namespace);
         }
         for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
             let place = || format!("document {}", index + 1);
             let value = Value::deserialize(document).with_context(place)?;
-            self.take(value, namespace).with_context(place)?;
+            self.take(&value, namespace).with_context(place)?;
         }
         Ok(())
     }
 
     /// One object, or what holds several.
-    fn take(&mut self, value: Value, namespace: Option<&str>) -> anyhow::Result<()> {
-        let several = match &value {
+    fn take(&mut self, value: &Value, namespace: Option<&str>) -> anyhow::Result<()> {
+        let several = match value {
             Value::Null => return Ok(()),
-            Value::Array(_) => Some(value.clone()),
+            Value::Array(_) => Some(value),
             // A List of Kubernetes, or the document that `plan -o json` prints.
-            Value::Object(fields) if !fields.contains_key("metadata") || is_list(&value) => {
-                fields.get("items").or_else(|| fields.get("objects")).cloned()
+            Value::Object(fields) if !fields.contains_key("metadata") || is_list(value) => {
+                fields.get("items").or_else(|| fields.get("objects"))
             }
             Value::Object(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
         };
         let Some(several) = several else { return self.take_object(value, namespace) };
         let Value::Array(objects) = several else { bail!("items or objects is not a list") };
-        for (index, object) in objects.into_iter().enumerate() {
+        for (index, object) in objects.iter().enumerate() {
             self.take(object, namespace).with_context(|| format!("object {}", index + 1))?;
         }
         Ok(())
     }
 
-    fn take_object(&mut self, value: Value, namespace: Option<&str>) -> anyhow::Result<()> {
+    fn take_object(&mut self, value: &Value, namespace: Option<&str>) -> anyhow::Result<()> {
         let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
         let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
             bail!("not a Kubernetes object: apiVersion and kind are missing");
@@ -88,7 +88,7 @@ impl Documents {
         if api_version != format!("{GROUP}/{VERSION}") {
             bail!("{kind} has apiVersion {api_version}; this version of Nave reads {GROUP}/{VERSION}");
         }
-        let object = Object { kind: &kind, value: &value, admission: &self.admission };
+        let object = Object { kind: &kind, value, admission: &self.admission };
         match kind.as_str() {
             "EdgeCluster" => self.put_cluster(object.decode()?),
             "ClusterAssignment" => self.put_assignment(object.decode()?),

@@ -14,6 +14,8 @@ use object_store::{
 use sha2::{Digest as _, Sha256};
 use tokio::{fs::File, io::AsyncReadExt as _};
 
+use crate::failure;
+
 /// Files up to this size go in one request.
 const SINGLE_PUT: u64 = 16 << 20;
 /// Small files under way at once: their time is the round trip's.
@@ -58,11 +60,11 @@ impl Destination {
         let key = self.key(MANIFEST_FILE)?;
         match self.store.get(&key).await {
             Ok(found) => {
-                let bytes = found.bytes().await.with_context(|| format!("reading {}", self.url()))?;
+                let bytes = found.bytes().await.map_err(|error| self.failed("reading", &error))?;
                 return self.compare(&bytes, manifest);
             }
             Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error).with_context(|| format!("looking at {}", self.url())),
+            Err(error) => return Err(self.failed("looking at", &error)),
         }
         let foreign = self.foreign(manifest).await?;
         if foreign.is_empty() {
@@ -104,7 +106,7 @@ impl Destination {
             .take(3)
             .try_collect()
             .await
-            .with_context(|| format!("listing {}", self.url()))
+            .map_err(|error| self.failed("listing", &error))
     }
 
     /// Uploads every file, then the manifest.
@@ -141,7 +143,7 @@ impl Destination {
         }
         let size = bytes.len() as u64;
         let key = self.key(entry.path.as_str())?;
-        self.store.put(&key, bytes.into()).await.with_context(|| self.uploading(entry))?;
+        self.store.put(&key, bytes.into()).await.map_err(|error| self.not_uploaded(entry, &error))?;
         progress.inc(size);
         Ok(())
     }
@@ -157,11 +159,12 @@ impl Destination {
             File::open(&on_disk).await.with_context(|| format!("reading {}", on_disk.display()))?;
         let key = self.key(entry.path.as_str())?;
         let part = usize::try_from(PART.max(entry.size / MOST_PARTS + 1))?;
-        let started = self.store.put_multipart(&key).await.with_context(|| self.uploading(entry))?;
+        let started =
+            self.store.put_multipart(&key).await.map_err(|error| self.not_uploaded(entry, &error))?;
         let mut upload = WriteMultipart::new_with_chunk_size(started, part);
         match self.send_parts(&mut file, entry, &mut upload, (part, progress)).await {
             Ok(()) => {
-                upload.finish().await.with_context(|| self.uploading(entry))?;
+                upload.finish().await.map_err(|error| self.not_uploaded(entry, &error))?;
                 Ok(())
             }
             Err(error) => match upload.abort().await {
@@ -185,7 +188,10 @@ impl Destination {
                 break;
             }
             hasher.update(&bytes);
-            upload.wait_for_capacity(PARTS_AT_ONCE).await.with_context(|| self.uploading(entry))?;
+            upload
+                .wait_for_capacity(PARTS_AT_ONCE)
+                .await
+                .map_err(|error| self.not_uploaded(entry, &error))?;
             progress.inc(bytes.len() as u64);
             upload.put(bytes.into());
         }
@@ -207,12 +213,16 @@ impl Destination {
                 self.url(),
                 manifest.digest()
             ),
-            Err(error) => Err(error).with_context(|| format!("uploading the manifest to {}", self.url())),
+            Err(error) => Err(self.failed("uploading the manifest to", &error)),
         }
     }
 
-    fn uploading(&self, entry: &FileEntry) -> String {
-        format!("uploading {} to {}", entry.path, self.url())
+    fn failed(&self, doing: &str, error: &StoreError) -> anyhow::Error {
+        failure::stored(error).context(format!("{doing} {}", self.url()))
+    }
+
+    fn not_uploaded(&self, entry: &FileEntry, error: &StoreError) -> anyhow::Error {
+        self.failed(&format!("uploading {} to", entry.path), error)
     }
 }
 

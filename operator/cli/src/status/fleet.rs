@@ -71,11 +71,29 @@ pub(super) struct EntryRow {
     pub(super) action: Option<Action>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phase: Option<Phase>,
+    /// While it is pulled or verified, where a replica of the hub told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) progress: Option<Progress>,
     pub(super) digest: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<Timestamp>,
     pub(super) reason: String,
     pub(super) message: String,
+}
+
+/// How far a spoke is with a version.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Progress {
+    pub(super) bytes_done: u64,
+    /// 0 = not known yet.
+    pub(super) bytes_total: u64,
+}
+
+impl EntryRow {
+    pub(super) fn is_pulling(&self) -> bool {
+        matches!(self.phase, Some(Phase::Pulling | Phase::Verifying))
+    }
 }
 
 /// What the API server holds.
@@ -174,6 +192,7 @@ fn row(cluster: &str, asked: Option<&AssignmentEntry>, report: Option<&EntryStat
         version: text(asked.map(|entry| &entry.version), report.map(|row| &row.version)),
         action: asked.map(|entry| entry.action),
         phase: report.map(|row| row.phase),
+        progress: None,
         digest: text(asked.map(|entry| &entry.manifest_digest), report.map(|row| &row.digest)),
         since: report.map(|row| row.since.0).or(asked.and_then(|entry| told_at(&entry.told_at))),
         reason: report.map(|row| row.reason.clone()).unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! `status`: the fleet at a glance.
 
 mod fleet;
+mod progress;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use self::fleet::Objects;
 use crate::{
-    connection::{Connected, Connection},
+    connection::{Connected, Connection, HUB_NAMESPACE},
     failure,
     output::{self, Format},
     time::parse_duration,
@@ -42,6 +43,12 @@ pub(crate) struct Status {
     /// With --watch: how often
     #[arg(long, default_value = "2s", value_parser = parse_duration, requires = "watch")]
     interval: SignedDuration,
+    /// Namespace of the hub, whose replicas are asked how far pulls are
+    #[arg(long, default_value = HUB_NAMESPACE, value_name = "NAMESPACE")]
+    hub_namespace: String,
+    /// http:// address of a replica to ask instead; may be repeated
+    #[arg(long, env = "NAVE_HUB_URL", value_delimiter = ',', value_name = "URL")]
+    hub_url: Vec<String>,
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
@@ -62,7 +69,10 @@ impl Status {
     }
 
     async fn show(&self, hub: &Connected, clear: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-        let fleet = self.fetch(hub).await?.fleet(hub.named_namespace());
+        let mut fleet = self.fetch(hub).await?.fleet(hub.named_namespace());
+        if fleet.is_pulling() {
+            fleet.add_progress(&progress::fetch(&hub.client, &self.hub_namespace, &self.hub_url).await);
+        }
         match self.output {
             Format::Json => output::json(out, &fleet),
             Format::Table => {

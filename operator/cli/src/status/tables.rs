@@ -114,6 +114,17 @@ fn write_policies(rows: &[PolicyRow], out: &mut dyn Write) -> std::io::Result<()
     table.write(out, "")
 }
 
+/// `Pulling 42%`.
+fn phase(row: &EntryRow) -> String {
+    let phase = row.phase.map(|phase| phase.to_string()).unwrap_or_default();
+    match row.progress.filter(|progress| progress.bytes_total > 0) {
+        Some(progress) => {
+            format!("{phase} {}%", u128::from(progress.bytes_done) * 100 / u128::from(progress.bytes_total))
+        }
+        None => phase,
+    }
+}
+
 fn rules(row: &PolicyRow) -> String {
     let mut named: Vec<String> =
         row.waiting_on.iter().take(MOST_RULES).map(|waiting| format!("{:?}", waiting.rule)).collect();
@@ -136,7 +147,7 @@ fn write_entries(rows: &[EntryRow], now: Timestamp, out: &mut dyn Write) -> std:
             row.model.clone(),
             row.version.clone(),
             row.action.map(|action| action.to_string()).unwrap_or_default(),
-            row.phase.map(|phase| phase.to_string()).unwrap_or_default(),
+            phase(row),
             short_digest(&row.digest).to_owned(),
             row.since.map(|since| age(since, now)).unwrap_or_default(),
             message.collect::<Vec<_>>().join(": "),

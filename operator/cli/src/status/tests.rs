@@ -48,6 +48,25 @@ fn the_fleet_is_shown_in_three_tables() {
 }
 
 #[test]
+fn what_a_replica_tells_is_shown_beside_what_is_pulled() {
+    let mut objects = objects();
+    for row in &mut objects.assignments[0].status.as_mut().unwrap().entries {
+        row.phase = nave_crds::Phase::Pulling;
+    }
+    let mut fleet = objects.fleet(None);
+    assert!(fleet.is_pulling());
+    let answer = serde_json::json!({"gateway": "hub-0", "clusters": [{"name": "bridge-a12", "entries": [
+        {"namespace": "vision", "model": "defects", "version": "1.1.0", "phase": "Pulling", "bytesDone": 42, "bytesTotal": 100},
+        {"namespace": "vision", "model": "defects", "version": "1.0.0", "phase": "Pulling"}
+    ]}]});
+    fleet.add_progress(&[serde_json::from_value(answer).unwrap()]);
+    let mut out = Vec::new();
+    fleet.write("2026-11-24T12:00:00Z".parse().unwrap(), &mut out).unwrap();
+    let table = String::from_utf8(out).unwrap();
+    assert!(table.contains("Pulling 42%") && table.contains("Pulling   "), "{table}");
+}
+
+#[test]
 fn a_namespace_leaves_out_the_entries_of_others() {
     let fleet = objects().fleet(Some("other"));
     assert!(fleet.entries.is_empty());
