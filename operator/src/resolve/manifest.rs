@@ -13,128 +13,26 @@ use object_store::{
 };
 use tokio::sync::mpsc;
 
-use super::source::SourceError;
+use super::{error::ResolveError, source::SourceError};
 
 /// Objects hashed at once: enough to hide S3's latency, few enough to leave the gateway a core.
 const HASHED_AT_ONCE: usize = 2;
 /// Pieces of an object's body between the network and the hasher, of some tens of KiB each.
 const PIECES_AHEAD: usize = 16;
 
-/// Why a version has no usable manifest.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// S3, or the way to it.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// Nothing is there.
-    #[error("there is no object below {place}")]
-    EmptyPrefix {
-        /// `s3://bucket/prefix`.
-        place: String,
-    },
-    /// A key that cannot become a file on a spoke.
-    #[error("object {key} cannot become a file: {problem}")]
-    BadObjectKey {
-        /// The object's key.
-        key: String,
-        /// Which rule it breaks.
-        problem: String,
-    },
-    /// What is in `manifest.json` is not a manifest, or the objects do not make one.
-    #[error("{place}: {source}")]
-    ManifestMalformed {
-        /// `s3://bucket/prefix/manifest.json`.
-        place: String,
-        /// Which rule it breaks.
-        #[source]
-        source: ManifestError,
-    },
-    /// The spec pins another digest.
-    #[error("the manifest has the digest {found}, but spec.manifestDigest pins {pinned}")]
-    DigestMismatch {
-        /// What the spec says.
-        pinned: String,
-        /// What is there.
-        found: Digest,
-    },
-    /// The manifest is another than when the version was resolved.
-    #[error("manifest.json was changed after the version was resolved: it was {resolved}, now it is {found}")]
-    ManifestChanged {
-        /// What status.manifestDigest says.
-        resolved: String,
-        /// What is there.
-        found: Digest,
-    },
-    /// An object is another than when its manifest was made.
-    #[error("object {key} {problem}")]
-    ObjectChanged {
-        /// The object's key.
-        key: String,
-        /// In what way.
-        problem: String,
-    },
-    /// An object that the manifest names is gone.
-    #[error("object {key} is named by the manifest but does not exist")]
-    ObjectMissing {
-        /// The object's key.
-        key: String,
-    },
-    /// Another ModelVersion stands for the same version of the same model.
-    #[error("ModelVersion {winner} was there first for version {version} of model {model}")]
-    DuplicateVersion {
-        /// The model.
-        model: String,
-        /// The version.
-        version: String,
-        /// The object that counts.
-        winner: String,
-    },
-    /// The process is ending.
-    #[error("hashing of {key} was interrupted")]
-    Interrupted {
-        /// The object's key.
-        key: String,
-    },
+/// A state of objects: key to ETag.
+type Etags = BTreeMap<String, String>;
+
+/// What one attempt leaves for the next one of the same version, so that no byte is hashed twice in vain.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The state of the objects that is known to match the manifest.
+    matching: Etags,
+    /// A manifest that was computed and could not be written, and the state that it is of.
+    unwritten: Option<(Etags, Manifest)>,
 }
 
-impl ResolveError {
-    /// One CamelCase word, for conditions.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Source(error) => error.reason(),
-            Self::EmptyPrefix { .. } => "EmptyPrefix",
-            Self::BadObjectKey { .. } => "BadObjectKey",
-            Self::ManifestMalformed { .. } => "ManifestMalformed",
-            Self::DigestMismatch { .. } => "DigestMismatch",
-            Self::ManifestChanged { .. } => "ManifestChanged",
-            Self::ObjectChanged { .. } => "ObjectChanged",
-            Self::ObjectMissing { .. } => "ObjectMissing",
-            Self::DuplicateVersion { .. } => "DuplicateVersion",
-            Self::Interrupted { .. } => "Interrupted",
-        }
-    }
-
-    /// Whether time alone is likely to mend it: then a version that was resolved before stays Ready meanwhile.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Source(error) => error.is_transient(),
-            Self::Interrupted { .. } => true,
-            Self::EmptyPrefix { .. }
-            | Self::BadObjectKey { .. }
-            | Self::ManifestMalformed { .. }
-            | Self::DigestMismatch { .. }
-            | Self::ManifestChanged { .. }
-            | Self::ObjectChanged { .. }
-            | Self::ObjectMissing { .. }
-            | Self::DuplicateVersion { .. } => false,
-        }
-    }
-}
-
-/// Which state of each object is known to match the manifest: key to ETag.
-pub type KnownObjects = BTreeMap<String, String>;
-
-/// A version's manifest, and which objects were seen to match it.
+/// A version's manifest.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// The manifest's digest: the version's identity.
@@ -145,8 +43,6 @@ pub struct Resolved {
     pub files: usize,
     /// The hub made the manifest just now, because there was none.
     pub computed: bool,
-    /// What the next check need not look into.
-    pub known: KnownObjects,
 }
 
 /// A prefix in a bucket.
@@ -165,20 +61,30 @@ impl Prefix<'_> {
     ///
     /// # Errors
     /// [`ResolveError`] names the object and the rule.
-    pub async fn resolve(&self, known: &KnownObjects) -> Result<Resolved, ResolveError> {
+    pub async fn resolve(&self, memory: &mut Memory) -> Result<Resolved, ResolveError> {
         let objects = self.list().await?;
         if let Some(published) = objects.manifest.clone() {
-            return self.read(objects, &published, known).await;
+            return self.read(&objects, &published, memory).await;
         }
-        let manifest = self.compute(&objects).await?;
-        match self.write(&manifest).await? {
-            Written::Ours => Ok(resolved(&manifest, true, objects.etags())),
+        let manifest = match memory.unwritten.take() {
+            Some((state, manifest)) if state == objects.etags() => manifest,
+            Some(_) | None => self.compute(&objects).await?,
+        };
+        match self.write(&manifest).await {
+            Err(error) => {
+                memory.unwritten = Some((objects.etags(), manifest));
+                Err(error)
+            }
+            Ok(Written::Ours) => {
+                memory.matching = objects.etags();
+                Ok(resolved(&manifest, true))
+            }
             // Someone published in the meantime: that manifest counts, as for everyone who looks.
-            Written::AlreadyThere => {
+            Ok(Written::AlreadyThere) => {
                 let objects = self.list().await?;
                 let gone = || ResolveError::ObjectMissing { key: self.manifest_key().to_string() };
                 let published = objects.manifest.clone().ok_or_else(gone)?;
-                self.read(objects, &published, known).await
+                self.read(&objects, &published, memory).await
             }
         }
     }
@@ -218,9 +124,9 @@ impl Prefix<'_> {
 
     async fn read(
         &self,
-        objects: Objects,
+        objects: &Objects,
         published: &ObjectMeta,
-        known: &KnownObjects,
+        memory: &mut Memory,
     ) -> Result<Resolved, ResolveError> {
         let malformed = |source| ResolveError::ManifestMalformed { place: self.place(MANIFEST_FILE), source };
         let size = usize::try_from(published.size).unwrap_or(usize::MAX);
@@ -232,8 +138,9 @@ impl Prefix<'_> {
         let body = self.store.get(&published.location).await.map_err(|error| failed(&error))?;
         let bytes = body.bytes().await.map_err(|error| failed(&error))?;
         let manifest = Manifest::parse(&bytes).map_err(malformed)?;
-        self.check(&manifest, &objects, published, known).await?;
-        Ok(resolved(&manifest, false, objects.etags()))
+        self.check(&manifest, objects, published, &memory.matching).await?;
+        memory.matching = objects.etags();
+        Ok(resolved(&manifest, false))
     }
 
     /// The objects are the manifest's files. Sizes are compared; an object that was written after the manifest is
@@ -243,7 +150,7 @@ impl Prefix<'_> {
         manifest: &Manifest,
         objects: &Objects,
         published: &ObjectMeta,
-        known: &KnownObjects,
+        matching: &Etags,
     ) -> Result<(), ResolveError> {
         for file in manifest.files() {
             let Some(object) = objects.files.get(&file.path) else {
@@ -254,7 +161,7 @@ impl Prefix<'_> {
                 let problem = format!("has {} bytes, {} in the manifest", object.size, file.size);
                 return Err(ResolveError::ObjectChanged { key, problem });
             }
-            let is_known = object.e_tag.is_some() && known.get(&key) == object.e_tag.as_ref();
+            let is_known = object.e_tag.is_some() && matching.get(&key) == object.e_tag.as_ref();
             if is_known || object.last_modified <= published.last_modified {
                 continue;
             }
@@ -363,18 +270,101 @@ struct Objects {
 }
 
 impl Objects {
-    fn etags(&self) -> KnownObjects {
+    fn etags(&self) -> Etags {
         let known = |object: &ObjectMeta| Some((object.location.to_string(), object.e_tag.clone()?));
         self.files.values().filter_map(known).collect()
     }
 }
 
-fn resolved(manifest: &Manifest, computed: bool, known: KnownObjects) -> Resolved {
+fn resolved(manifest: &Manifest, computed: bool) -> Resolved {
     Resolved {
         digest: manifest.digest(),
         size: manifest.total_size(),
         files: manifest.files().len(),
         computed,
-        known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    async fn bucket(objects: &[(&str, &str)]) -> InMemory {
+        let store = InMemory::new();
+        for (key, body) in objects {
+            put(&store, key, body).await;
+        }
+        store
+    }
+
+    async fn put(store: &InMemory, key: &str, body: &str) {
+        store.put(&Path::from(key), body.to_owned().into()).await.unwrap();
+    }
+
+    async fn resolve(store: &InMemory, memory: &mut Memory) -> Result<Resolved, String> {
+        let prefix = Prefix { store, bucket: "w", prefix: Path::from("m/1") };
+        prefix.resolve(memory).await.map_err(|error| format!("{}: {error}", error.reason()))
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_computed_once_and_then_read() {
+        let store =
+            bucket(&[("m/1/model.onnx", "weights"), ("m/1/sub/labels.txt", "a"), ("m/10/other", "x")]).await;
+        put(&store, "m/1/model.sig", "not a file of the version").await;
+        let first = resolve(&store, &mut Memory::default()).await.unwrap();
+        assert_eq!((first.files, first.size, first.computed), (2, 8, true));
+        let second = resolve(&store, &mut Memory::default()).await.unwrap();
+        assert_eq!((second.digest, second.computed), (first.digest, false));
+        let written = store.get(&Path::from("m/1/manifest.json")).await.unwrap().bytes().await.unwrap();
+        assert_eq!(Digest::of(&written), first.digest);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_changed_is_named_even_at_the_same_size() {
+        let store = bucket(&[("m/1/a.bin", "aaaa"), ("m/1/b.bin", "bbbb")]).await;
+        let mut memory = Memory::default();
+        resolve(&store, &mut memory).await.unwrap();
+        put(&store, "m/1/b.bin", "bbbb").await;
+        resolve(&store, &mut memory).await.expect("uploaded again, the same bytes");
+        put(&store, "m/1/b.bin", "bbbX").await;
+        for memory in [&mut memory, &mut Memory::default()] {
+            let error = resolve(&store, memory).await.unwrap_err();
+            assert!(error.starts_with("ObjectChanged: object m/1/b.bin was changed"), "{error}");
+        }
+        put(&store, "m/1/b.bin", "longer").await;
+        let error = resolve(&store, &mut memory).await.unwrap_err();
+        assert_eq!(error, "ObjectChanged: object m/1/b.bin has 6 bytes, 4 in the manifest");
+        store.delete(&Path::from("m/1/b.bin")).await.unwrap();
+        let error = resolve(&store, &mut memory).await.unwrap_err();
+        assert!(error.starts_with("ObjectMissing: object m/1/b.bin"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_version_is_refused_by_name() {
+        let error = resolve(&bucket(&[("m/2/a", "a")]).await, &mut Memory::default()).await.unwrap_err();
+        assert_eq!(error, "EmptyPrefix: there is no object below s3://w/m/1/");
+        let foreign = bucket(&[("m/1/a", "a"), ("m/1/manifest.json", "{}")]).await;
+        let error = resolve(&foreign, &mut Memory::default()).await.unwrap_err();
+        assert!(error.starts_with("ManifestMalformed: s3://w/m/1/manifest.json"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn folders_that_consoles_make_are_not_files() {
+        let store = bucket(&[("m/1", ""), ("m/1/sub", ""), ("m/1/sub/a", "a"), ("m/1/empty.txt", "")]).await;
+        assert_eq!(resolve(&store, &mut Memory::default()).await.unwrap().files, 2);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_could_not_be_written_is_not_computed_again() {
+        let store = bucket(&[("m/1/a", "a")]).await;
+        let prefix = Prefix { store: &store, bucket: "w", prefix: Path::from("m/1") };
+        let objects = prefix.list().await.unwrap();
+        let entry = FileHasher::new(RelativePath::new("from-memory").unwrap()).finish();
+        let from_memory = Manifest::new(vec![entry]).unwrap();
+        let mut memory =
+            Memory { unwritten: Some((objects.etags(), from_memory.clone())), ..Memory::default() };
+        assert_eq!(prefix.resolve(&mut memory).await.unwrap().digest, from_memory.digest());
     }
 }

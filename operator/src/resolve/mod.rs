@@ -4,6 +4,7 @@
 //! This file schedules; `manifest` reads or computes, `source` opens S3, `status` and `claims` decide.
 
 pub mod claims;
+pub mod error;
 pub mod manifest;
 pub mod source;
 pub mod status;
@@ -26,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     claims::ObjectName,
-    manifest::{KnownObjects, Prefix, ResolveError},
+    error::ResolveError,
+    manifest::{Memory, Prefix},
     source::SourceError,
     status::{Outcome, Signed, status_after},
 };
@@ -105,7 +107,7 @@ struct Tracked {
     /// Nothing while an attempt runs.
     due: Option<Instant>,
     failures: u32,
-    known: KnownObjects,
+    memory: Memory,
     written: Option<ModelVersionStatus>,
 }
 
@@ -113,6 +115,7 @@ struct Attempt {
     name: ObjectName,
     trigger: Trigger,
     outcome: Outcome,
+    memory: Memory,
 }
 
 struct Resolver {
@@ -152,7 +155,7 @@ impl Resolver {
                     due: Some(now + self.first_look(&version, &trigger)),
                     trigger,
                     failures: 0,
-                    known: KnownObjects::new(),
+                    memory: Memory::default(),
                     written: None,
                 },
             };
@@ -187,24 +190,26 @@ impl Resolver {
             }
             let Some(version) = self.world.version(&name.0, &name.1) else { continue };
             tracked.due = None;
-            let (world, slots, known) = (self.world.clone(), Arc::clone(&self.slots), tracked.known.clone());
+            let (world, slots) = (self.world.clone(), Arc::clone(&self.slots));
+            let mut memory = std::mem::take(&mut tracked.memory);
             let (name, trigger) = (name.clone(), tracked.trigger.clone());
             self.attempts.spawn(async move {
                 let outcome = match trigger.refused_for.clone() {
                     Some(winner) => Err(duplicate(&version, winner)),
                     None => {
                         let _slot = slots.acquire().await;
-                        attempt(&world, &version, &known).await
+                        attempt(&world, &version, &mut memory).await
                     }
                 };
-                Attempt { name, trigger, outcome }
+                Attempt { name, trigger, outcome, memory }
             });
         }
     }
 
     async fn finish(&mut self, attempt: Attempt) {
-        let Attempt { name, trigger, outcome } = attempt;
+        let Attempt { name, trigger, outcome, memory } = attempt;
         let Some(tracked) = self.versions.get_mut(&name) else { return };
+        tracked.memory = memory;
         let now = Instant::now();
         let outcome_label =
             outcome.as_ref().map_or_else(|error| metrics::known_reason(error.reason()), |_| "Resolved");
@@ -214,9 +219,8 @@ impl Resolver {
             return;
         }
         match &outcome {
-            Ok((resolved, _)) => {
+            Ok(_) => {
                 tracked.failures = 0;
-                tracked.known.clone_from(&resolved.known);
                 tracked.due = Some(now + self.recheck);
             }
             Err(error) => {
@@ -303,13 +307,13 @@ fn duplicate(version: &ModelVersion, winner: String) -> ResolveError {
 }
 
 /// One attempt: opens the source, reads or computes the manifest, and compares it to what is pinned.
-async fn attempt(world: &World, version: &ModelVersion, known: &KnownObjects) -> Outcome {
+async fn attempt(world: &World, version: &ModelVersion, memory: &mut Memory) -> Outcome {
     let namespace = version.namespace().unwrap_or_default();
     let source = &version.spec.source.s3;
     let store = source::open(&world.client, &namespace, source).await?;
     let prefix = Path::parse(source.prefix.trim_matches('/'))
         .map_err(|error| SourceError::Invalid(format!("prefix {:?}: {error}", source.prefix)))?;
-    let resolved = Prefix { store: &store, bucket: &source.bucket, prefix }.resolve(known).await?;
+    let resolved = Prefix { store: &store, bucket: &source.bucket, prefix }.resolve(memory).await?;
     let found = resolved.digest;
     if let Some(pinned) = version.spec.manifest_digest.as_ref().filter(|pinned| **pinned != found.to_string())
     {

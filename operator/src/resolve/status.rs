@@ -8,7 +8,7 @@ use nave_crds::{
     view::conditions::{self, Status, Update},
 };
 
-use super::manifest::{ResolveError, Resolved};
+use super::{error::ResolveError, manifest::Resolved};
 
 /// What an attempt found.
 pub type Outcome = Result<(Resolved, Signed), ResolveError>;
@@ -120,7 +120,7 @@ mod tests {
 
     fn resolved() -> Outcome {
         let digest = Digest::of(b"manifest");
-        let resolved = Resolved { digest, size: 7, files: 2, computed: true, known: Default::default() };
+        let resolved = Resolved { digest, size: 7, files: 2, computed: true };
         Ok((resolved, Signed::NotAsked))
     }
 

@@ -4,26 +4,27 @@
 //! An object that this release cannot decode (written for a newer one) must not blind the hub to the rest: the last
 //! decodable state of it stays in the store, and it is listed in [`World::undecodable`] until it is gone or mended.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+mod reflect;
+
 use std::{
     collections::BTreeMap,
     fmt::Debug,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use futures::StreamExt as _;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt as _,
-        reflector::{self, ObjectRef, Store, store::Writer},
-        watcher::{self, Event},
-    },
+    Client, Resource, ResourceExt as _,
+    runtime::reflector::{self, ObjectRef, Store, store::Writer},
 };
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+
+use self::reflect::KindWatch;
 
 /// Changes that a reader may lag behind before it is told to look at everything again ([`broadcast`]'s `Lagged`).
 /// A change is 32 bytes: this is 512 KiB, and holds a burst of one change for each of 10,000 clusters.
@@ -77,6 +78,9 @@ pub enum Change {
     Relisted(Kind),
 }
 
+/// Objects that could not be decoded, with the decoder's message.
+type Undecodable = Arc<RwLock<BTreeMap<Key, String>>>;
+
 /// The hub's view of the API server. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
@@ -92,7 +96,7 @@ pub struct World {
     pub assignments: Store<ClusterAssignment>,
     /// Subscribe for what changes; a reader that lags must look at everything again.
     pub changes: broadcast::Sender<Change>,
-    undecodable: Arc<RwLock<BTreeMap<Key, String>>>,
+    undecodable: Undecodable,
 }
 
 impl Debug for World {
@@ -204,161 +208,7 @@ impl World {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let watch = KindWatch {
-            kind,
-            api: Api::all(self.client.clone()),
-            reader: writer.as_reader(),
-            writer,
-            changes: self.changes.clone(),
-            undecodable: Arc::clone(&self.undecodable),
-        };
+        let watch = KindWatch::new(kind, self, writer);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch.run()));
     }
-}
-
-/// One kind's watch, store and place to report to.
-struct KindWatch<K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    kind: Kind,
-    api: Api<DeserializeGuard<K>>,
-    reader: Store<K>,
-    writer: Writer<K>,
-    changes: broadcast::Sender<Change>,
-    undecodable: Arc<RwLock<BTreeMap<Key, String>>>,
-}
-
-impl<K> KindWatch<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    async fn run(mut self) {
-        // A streaming list costs the API server no buffer of the whole list; servers without it (before 1.32, or with
-        // the WatchList gate off) refuse it as invalid, and get an ordinary paged list.
-        let mut config = watcher::Config::default().streaming_lists();
-        loop {
-            let events = watcher::watcher(self.api.clone(), config.clone()).default_backoff();
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => self.take(event),
-                    Err(error) if refuses_streaming(&error) => {
-                        tracing::info!(kind = self.kind.name(), "no streaming lists here; listing by pages");
-                        config = watcher::Config::default();
-                        break;
-                    }
-                    Err(error) => warn_of(self.kind, &error),
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, event: Event<DeserializeGuard<K>>) {
-        match event {
-            Event::Apply(object) => {
-                let key = self.key(&object);
-                if let Some(object) = self.decoded(&key, object) {
-                    self.writer.apply_watcher_event(&Event::Apply(object));
-                }
-                self.tell(Change::Object(key));
-            }
-            Event::Delete(object) => {
-                let key = self.key(&object);
-                self.mark(&key, None);
-                if let Some(object) = object.0.ok().or_else(|| self.last_decodable(&key)) {
-                    self.writer.apply_watcher_event(&Event::Delete(object));
-                }
-                self.tell(Change::Object(key));
-            }
-            Event::Init => {
-                let kind = self.kind;
-                let mut marks = self.undecodable.write().unwrap_or_else(PoisonError::into_inner);
-                marks.retain(|key, _| key.kind != kind);
-                drop(marks);
-                self.writer.apply_watcher_event(&Event::Init);
-            }
-            Event::InitApply(object) => {
-                let key = self.key(&object);
-                if let Some(object) = self.decoded(&key, object).or_else(|| self.last_decodable(&key)) {
-                    self.writer.apply_watcher_event(&Event::InitApply(object));
-                }
-            }
-            Event::InitDone => {
-                self.writer.apply_watcher_event(&Event::InitDone);
-                self.tell(Change::Relisted(self.kind));
-            }
-        }
-    }
-
-    /// The object, without what nobody here reads; or nothing and a mark that names it.
-    fn decoded(&self, key: &Key, object: DeserializeGuard<K>) -> Option<K> {
-        match object.0 {
-            Ok(mut object) => {
-                // A third of a small object's size, and of no use to a reader.
-                object.meta_mut().managed_fields = None;
-                self.mark(key, None);
-                Some(object)
-            }
-            Err(invalid) => {
-                tracing::error!(
-                    kind = key.kind.name(),
-                    namespace = %key.namespace,
-                    name = %key.name,
-                    error = %invalid.error,
-                    "object not understood; was it written for a newer release?"
-                );
-                self.mark(key, Some(invalid.error));
-                None
-            }
-        }
-    }
-
-    fn last_decodable(&self, key: &Key) -> Option<K> {
-        let mut reference = ObjectRef::new(&key.name);
-        if !key.namespace.is_empty() {
-            reference = reference.within(&key.namespace);
-        }
-        self.reader.get(&reference).map(|object| K::clone(&object))
-    }
-
-    fn mark(&self, key: &Key, error: Option<String>) {
-        let mut marks = self.undecodable.write().unwrap_or_else(PoisonError::into_inner);
-        match error {
-            Some(error) => marks.insert(key.clone(), error),
-            None => marks.remove(key),
-        };
-    }
-
-    fn key(&self, object: &DeserializeGuard<K>) -> Key {
-        let meta = object.meta();
-        Key {
-            kind: self.kind,
-            namespace: meta.namespace.as_deref().unwrap_or_default().into(),
-            name: meta.name.as_deref().unwrap_or_default().into(),
-        }
-    }
-
-    fn tell(&self, change: Change) {
-        // Nobody listening yet is fine: a reader looks at the stores when it starts.
-        drop(self.changes.send(change));
-    }
-}
-
-fn refuses_streaming(error: &watcher::Error) -> bool {
-    const UNPROCESSABLE: u16 = 422;
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == UNPROCESSABLE)
-}
-
-fn warn_of(kind: Kind, error: &watcher::Error) {
-    let hint = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => match status.code {
-            403 => "the ServiceAccount may not list and watch it: check the ClusterRole",
-            404 => "the CRD is not installed: apply what `nave-operator crds` prints",
-            _ => "",
-        },
-        _ => "",
-    };
-    tracing::warn!(kind = kind.name(), error = %error, hint, "watch interrupted; trying again");
 }

@@ -1,0 +1,243 @@
+//! One kind's watch: from the API server's events to its store, decodable or not.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, PoisonError},
+};
+
+use futures::StreamExt as _;
+use kube::{
+    Api, Resource,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::broadcast;
+
+use super::{Change, Key, Kind, Undecodable, World};
+
+/// One kind's watch, store and place to report to.
+pub(super) struct KindWatch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    kind: Kind,
+    api: Api<DeserializeGuard<K>>,
+    reader: Store<K>,
+    writer: Writer<K>,
+    changes: broadcast::Sender<Change>,
+    undecodable: Undecodable,
+}
+
+impl<K> KindWatch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    pub(super) fn new(kind: Kind, world: &World, writer: Writer<K>) -> Self {
+        Self {
+            kind,
+            api: Api::all(world.client.clone()),
+            reader: writer.as_reader(),
+            writer,
+            changes: world.changes.clone(),
+            undecodable: Arc::clone(&world.undecodable),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        // A streaming list costs the API server no buffer of the whole list; servers without it (before 1.32, or with
+        // the WatchList gate off) refuse it as invalid, and get an ordinary paged list.
+        let mut config = watcher::Config::default().streaming_lists();
+        loop {
+            let events = watcher::watcher(self.api.clone(), config.clone()).default_backoff();
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => self.take(event),
+                    Err(error) if refuses_streaming(&error) => {
+                        tracing::info!(kind = self.kind.name(), "no streaming lists here; listing by pages");
+                        config = watcher::Config::default();
+                        break;
+                    }
+                    Err(error) => warn_of(self.kind, &error),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<DeserializeGuard<K>>) {
+        match event {
+            Event::Apply(object) => {
+                let key = self.key(&object);
+                if let Some(object) = self.decoded(&key, object) {
+                    self.writer.apply_watcher_event(&Event::Apply(object));
+                }
+                self.tell(Change::Object(key));
+            }
+            Event::Delete(object) => {
+                let key = self.key(&object);
+                self.mark(&key, None);
+                if let Some(object) = object.0.ok().or_else(|| self.last_decodable(&key)) {
+                    self.writer.apply_watcher_event(&Event::Delete(object));
+                }
+                self.tell(Change::Object(key));
+            }
+            Event::Init => {
+                let kind = self.kind;
+                let mut marks = self.undecodable.write().unwrap_or_else(PoisonError::into_inner);
+                marks.retain(|key, _| key.kind != kind);
+                drop(marks);
+                self.writer.apply_watcher_event(&Event::Init);
+            }
+            Event::InitApply(object) => {
+                let key = self.key(&object);
+                if let Some(object) = self.decoded(&key, object).or_else(|| self.last_decodable(&key)) {
+                    self.writer.apply_watcher_event(&Event::InitApply(object));
+                }
+            }
+            Event::InitDone => {
+                self.writer.apply_watcher_event(&Event::InitDone);
+                self.tell(Change::Relisted(self.kind));
+            }
+        }
+    }
+
+    /// The object, without what nobody here reads; or nothing and a mark that names it.
+    fn decoded(&self, key: &Key, object: DeserializeGuard<K>) -> Option<K> {
+        match object.0 {
+            Ok(mut object) => {
+                // A third of a small object's size, and of no use to a reader.
+                object.meta_mut().managed_fields = None;
+                self.mark(key, None);
+                Some(object)
+            }
+            Err(invalid) => {
+                tracing::error!(
+                    kind = key.kind.name(),
+                    namespace = %key.namespace,
+                    name = %key.name,
+                    error = %invalid.error,
+                    "object not understood; was it written for a newer release?"
+                );
+                self.mark(key, Some(invalid.error));
+                None
+            }
+        }
+    }
+
+    fn last_decodable(&self, key: &Key) -> Option<K> {
+        let mut reference = ObjectRef::new(&key.name);
+        if !key.namespace.is_empty() {
+            reference = reference.within(&key.namespace);
+        }
+        self.reader.get(&reference).map(|object| K::clone(&object))
+    }
+
+    fn mark(&self, key: &Key, error: Option<String>) {
+        let mut marks = self.undecodable.write().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => marks.insert(key.clone(), error),
+            None => marks.remove(key),
+        };
+    }
+
+    fn key(&self, object: &DeserializeGuard<K>) -> Key {
+        let meta = object.meta();
+        Key {
+            kind: self.kind,
+            namespace: meta.namespace.as_deref().unwrap_or_default().into(),
+            name: meta.name.as_deref().unwrap_or_default().into(),
+        }
+    }
+
+    fn tell(&self, change: Change) {
+        // Nobody listening yet is fine: a reader looks at the stores when it starts.
+        drop(self.changes.send(change));
+    }
+}
+
+fn refuses_streaming(error: &watcher::Error) -> bool {
+    const UNPROCESSABLE: u16 = 422;
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == UNPROCESSABLE)
+}
+
+fn warn_of(kind: Kind, error: &watcher::Error) {
+    let hint = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => match status.code {
+            403 => "the ServiceAccount may not list and watch it: check the ClusterRole",
+            404 => "the CRD is not installed: apply what `nave-operator crds` prints",
+            _ => "",
+        },
+        _ => "",
+    };
+    tracing::warn!(kind = kind.name(), error = %error, hint, "watch interrupted; trying again");
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector;
+    use nave_crds::EdgeCluster;
+
+    use super::*;
+    use crate::watch::testing;
+
+    type Guarded = DeserializeGuard<EdgeCluster>;
+
+    fn cluster(name: &str, effect: &str) -> Guarded {
+        let value = serde_json::json!({
+            "apiVersion": "nave.dev/v1alpha1", "kind": "EdgeCluster", "metadata": {"name": name},
+            "spec": {"taints": [{"key": "k", "effect": effect}]}
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn watch() -> (World, KindWatch<EdgeCluster>) {
+        let (mut world, _) = testing::world();
+        let (reader, writer) = reflector::store();
+        world.clusters = reader;
+        let watch = KindWatch::new(Kind::Cluster, &world, writer);
+        (world, watch)
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_decoded_keeps_its_last_state_and_is_named() {
+        let (world, mut watch) = watch();
+        watch.take(Event::Apply(cluster("a", "NoSelect")));
+        watch.take(Event::Apply(cluster("a", "FromAFutureRelease")));
+        watch.take(Event::Apply(cluster("b", "NoSelect")));
+        assert!(world.cluster("a").is_some() && world.cluster("b").is_some());
+        let named: Vec<_> = world.undecodable().into_keys().map(|key| key.name.to_string()).collect();
+        assert_eq!(named, ["a"]);
+        watch.take(Event::Delete(cluster("a", "FromAFutureRelease")));
+        assert!(world.cluster("a").is_none() && world.undecodable().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_new_list_keeps_the_last_state_too() {
+        let (world, mut watch) = watch();
+        watch.take(Event::Apply(cluster("a", "NoSelect")));
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(cluster("a", "FromAFutureRelease")));
+        watch.take(Event::InitApply(cluster("never-read", "FromAFutureRelease")));
+        watch.take(Event::InitDone);
+        assert!(world.cluster("a").is_some(), "known from before");
+        assert!(world.cluster("never-read").is_none());
+        assert_eq!(world.undecodable().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn changes_are_told_once_the_store_has_them() {
+        let (world, mut watch) = watch();
+        let mut changes = world.changes.subscribe();
+        watch.take(Event::Apply(cluster("a", "NoSelect")));
+        let Change::Object(key) = changes.recv().await.unwrap() else { panic!("not an object") };
+        assert_eq!((key.kind, &*key.name), (Kind::Cluster, "a"));
+        watch.take(Event::InitDone);
+        assert_eq!(changes.recv().await.unwrap(), Change::Relisted(Kind::Cluster));
+    }
+}
