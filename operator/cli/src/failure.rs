@@ -28,6 +28,11 @@ pub(crate) fn stored(error: &object_store::Error) -> anyhow::Error {
     }
 }
 
+/// Whether S3 knows no such bucket.
+pub(crate) fn is_no_such_bucket(error: &object_store::Error) -> bool {
+    element(&error.to_string(), "Code") == Some("NoSuchBucket")
+}
+
 /// The text of the first such element of S3's XML.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;

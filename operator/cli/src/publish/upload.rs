@@ -94,19 +94,24 @@ impl Destination {
     async fn foreign(&self, manifest: &Manifest) -> anyhow::Result<Vec<String>> {
         let folder = Path::parse(self.prefix.trim_end_matches('/'))?;
         let listed = self.store.list(Some(&folder));
-        listed
+        let foreign = listed
             .map_ok(|object| object.location.to_string())
-            .try_filter(|key| {
-                let ours = key
-                    .strip_prefix(&self.prefix)
-                    .and_then(|path| RelativePath::new(path).ok())
-                    .is_some_and(|path| nave_manifest::is_reserved(&path) || manifest.file(&path).is_some());
-                futures::future::ready(!ours)
-            })
+            .try_filter(|key| futures::future::ready(!self.is_ours(key, manifest)))
             .take(3)
             .try_collect()
-            .await
-            .map_err(|error| self.failed("listing", &error))
+            .await;
+        match foreign {
+            Ok(foreign) => Ok(foreign),
+            // Some servers make a bucket with its first object; the others say it again when that is uploaded.
+            Err(error) if failure::is_no_such_bucket(&error) => Ok(Vec::new()),
+            Err(error) => Err(self.failed("listing", &error)),
+        }
+    }
+
+    fn is_ours(&self, key: &str, manifest: &Manifest) -> bool {
+        key.strip_prefix(&self.prefix)
+            .and_then(|path| RelativePath::new(path).ok())
+            .is_some_and(|path| nave_manifest::is_reserved(&path) || manifest.file(&path).is_some())
     }
 
     /// Uploads every file, then the manifest.
