@@ -1,5 +1,4 @@
-//! The spoke's agent as a library: `store` keeps versions, `pull` fills it, `commands` is what people call by hand.
+//! The spoke's agent as a library: `store` keeps versions, `pull` fills it.
 
-pub mod commands;
 pub mod pull;
 pub mod store;

@@ -15,7 +15,6 @@ mod generate;
 pub mod join_token;
 mod model_version;
 mod placement_policy;
-mod placement_status;
 pub mod view;
 
 pub use cluster_assignment::{
@@ -37,13 +36,10 @@ pub use model_version::{
     ModelVersionStatus, Requirements, Signature, Source,
 };
 pub use placement_policy::{
-    DisruptionBudget, ModelReference, OnFailure, Placement, PlacementPolicy, PlacementPolicySpec,
-    Prioritizer, PrioritizerKind, Probe, Rollout, Serving, Spread, Step, Toleration, TolerationOperator,
-    WhenUnsatisfiable,
-};
-pub use placement_status::{
-    ClusterCounts, ExcludedCount, PlacementPolicyStatus, RolloutRun, RunPhase as RolloutPhase, StepState,
-    StepStatus, WaitRule, WaitingOn,
+    ClusterCounts, DisruptionBudget, ExcludedCount, ModelReference, OnFailure, Placement, PlacementPolicy,
+    PlacementPolicySpec, PlacementPolicyStatus, Prioritizer, PrioritizerKind, Probe, Rollout, RolloutRun,
+    RunPhase as RolloutPhase, Serving, Spread, Step, StepState, StepStatus, Toleration, TolerationOperator,
+    WaitRule, WaitingOn, WhenUnsatisfiable,
 };
 
 /// The API group.

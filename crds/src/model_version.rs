@@ -85,6 +85,18 @@ pub enum Format {
     Files,
 }
 
+impl Format {
+    /// As the API spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+            Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
+            Self::Files => "files",
+        }
+    }
+}
+
 /// Where the weights are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::RunArgs,
+    gateway::{self, Gateway, GatewayMetrics},
     http,
     leader::{self, Leadership, sweep},
     metrics::Metrics,
+    pki::{self, Authority},
     planner,
     progress::ProgressTable,
     resolve,
@@ -30,6 +32,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where a replica listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bound {
+    /// Spokes.
+    pub grpc: SocketAddr,
     /// Health, metrics and the read-only API.
     pub http: SocketAddr,
 }
@@ -89,7 +93,10 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     let http_listener = TcpListener::bind(args.http_listen)
         .await
         .with_context(|| format!("cannot listen for HTTP on {}", args.http_listen))?;
-    let bound = Bound { http: http_listener.local_addr()? };
+    let grpc_listener = TcpListener::bind(args.grpc_listen)
+        .await
+        .with_context(|| format!("cannot listen for spokes on {}", args.grpc_listen))?;
+    let bound = Bound { grpc: grpc_listener.local_addr()?, http: http_listener.local_addr()? };
 
     let keeper = leader::gateway::keep(
         client.clone(),
@@ -111,6 +118,16 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     tasks.spawn(leader.run(stop.clone()));
 
     let progress = ProgressTable::default();
+    let spokes = Spokes {
+        world: world.clone(),
+        name: name.clone(),
+        args: args.clone(),
+        progress: progress.clone(),
+        metrics: GatewayMetrics::register(&registry),
+    };
+    let guard = readiness.guard("certificate authority");
+    tasks.spawn(spokes.run(grpc_listener, guard, stop.clone()));
+
     let api = http::router(&name, world.clone(), progress);
     let admin = admin::serve(http_listener, readiness, registry, api, drain.clone());
     tasks.spawn(async { admin.await.context("the HTTP server broke") });
@@ -118,8 +135,59 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     if let Some(path) = &args.address_file {
         address::write(path, &bound)?;
     }
-    tracing::info!(http = %bound.http, "hub listens");
+    tracing::info!(grpc = %bound.grpc, http = %bound.http, "hub listens");
     Ok(Running { bound, drain: drain.clone(), tasks })
+}
+
+/// What every replica runs for spokes.
+struct Spokes {
+    world: World,
+    name: String,
+    args: RunArgs,
+    progress: ProgressTable,
+    metrics: GatewayMetrics,
+}
+
+impl Spokes {
+    /// Connections wait in the listener's queue until the stores are complete: a spoke must not be told that it is
+    /// unknown by a hub that has not looked yet.
+    async fn run(self, listener: TcpListener, guard: Guard, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { world, name, args, progress, metrics } = self;
+        let begin = async {
+            world.all_synced().await?;
+            anyhow::Ok(authority(&world.client, &args).await)
+        };
+        let Some(authority) = stop.run_until_cancelled(begin).await else { return Ok(()) };
+        let authority = authority?;
+        guard.release();
+        tracing::info!(ca_hash = %authority.hash(), "certificate authority ready");
+        let config = gateway::Config {
+            gateway: name,
+            server_names: args.server_names(),
+            namespace: args.namespace,
+            heartbeat: args.heartbeat,
+            grace_period: args.grace_period,
+            certificate_life: args.certificate_ttl,
+            url_life: args.url_ttl,
+        };
+        let gateway = Gateway { config, world, authority, progress, metrics };
+        gateway::serve(gateway, listener, stop).await.context("the gateway broke")
+    }
+}
+
+/// The CA, however long the API server takes to give it out.
+async fn authority(client: &Client, args: &RunArgs) -> Authority {
+    let mut wait = Duration::from_millis(500);
+    loop {
+        match pki::load_or_create(client.clone(), &args.namespace, &args.ca_secret).await {
+            Ok(authority) => return authority,
+            Err(error) => {
+                tracing::warn!(error = %leader::chain(&error), "no certificate authority yet; trying again");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(15));
+    }
 }
 
 /// What only the leader runs.

@@ -2,10 +2,12 @@
 
 pub mod app;
 pub mod args;
+pub mod gateway;
 pub mod http;
 pub mod json_patch;
 pub mod leader;
 pub mod metrics;
+pub mod pki;
 pub mod planner;
 pub mod progress;
 pub mod resolve;

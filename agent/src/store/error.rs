@@ -68,7 +68,12 @@ impl StoreError {
             Self::NotHeld(_) => "NotHeld",
             Self::Damaged { .. } => "StoreDamaged",
             Self::Target { .. } => "TargetNotUsable",
-            Self::Io { source, .. } => io_reason(source.kind()),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
+                io::ErrorKind::ReadOnlyFilesystem => "DiskReadOnly",
+                io::ErrorKind::PermissionDenied => "DiskPermissionDenied",
+                _ => "DiskError",
+            },
         }
     }
 
@@ -76,14 +81,4 @@ impl StoreError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
-}
-
-fn io_reason(kind: io::ErrorKind) -> &'static str {
-    let named = [
-        (io::ErrorKind::StorageFull, "DiskFull"),
-        (io::ErrorKind::QuotaExceeded, "DiskFull"),
-        (io::ErrorKind::ReadOnlyFilesystem, "DiskReadOnly"),
-        (io::ErrorKind::PermissionDenied, "DiskPermissionDenied"),
-    ];
-    named.iter().find(|(known, _)| *known == kind).map_or("DiskError", |(_, reason)| reason)
 }

@@ -1,23 +1,17 @@
 //! What every node test starts from: a node, or a clear line why there is none.
 
-use std::{io::Write, path::Path};
+use std::io::Write;
 
-use nave_tests::{
-    Tools,
-    node::{self, Node},
-};
-
-/// The static binary of this crate that pods of the tests run.
-pub(crate) fn node_tool() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_node_tool"))
-}
+use nave_tests::node::{self, Node, Parts};
 
 /// Starts a node; `None` = this machine cannot be one, which has been said. In CI that is a failure.
-pub(crate) async fn start() -> Option<Node> {
+pub(crate) fn start() -> Option<Node> {
     if let Some(why) = node::missing() {
         assert!(std::env::var_os("CI").is_none(), "{why}");
         writeln!(std::io::stderr(), "skipped: {why}").unwrap();
         return None;
     }
-    Some(Node::start(&Tools::load().unwrap(), node_tool()).await.unwrap())
+    let parts = Parts::find(env!("CARGO_BIN_EXE_node_tool")).unwrap();
+    node::clean(&parts.cache).unwrap();
+    Some(Node::start(parts).unwrap())
 }
