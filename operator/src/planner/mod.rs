@@ -161,7 +161,7 @@ impl Planner {
         // Apply counts of versions (client required).
         let (counted, counts_at) = self.write_counts(now).await;
         // Tell people, once what they are told is stored (client required).
-        self.publish(&plan, &begun.stored, &shown.stored).await;
+        self.publish(&plan, &begun.stored, &shown.stored);
         // Remember when to look again (no client required).
         let failed = begun.failed || told.failed || shown.failed || counted.failed;
         let recheck = plan.recheck_at.map(|at| after(time, at));
@@ -260,7 +260,9 @@ impl Planner {
         (self.applier.counts(&self.observed.stores().client, due).await, again_at)
     }
 
-    async fn publish(&self, plan: &Plan, begun: &BTreeSet<PolicyKey>, shown: &BTreeSet<PolicyKey>) {
+    /// Publishes in the background: nobody who is to be told something waits for it.
+    fn publish(&self, plan: &Plan, begun: &BTreeSet<PolicyKey>, shown: &BTreeSet<PolicyKey>) {
+        let mut stored = Vec::new();
         for event in &plan.events {
             let is_stored = begun.contains(&event.policy) || shown.contains(&event.policy);
             // An Event whose state was not stored comes again with the next plan.
@@ -268,9 +270,18 @@ impl Planner {
                 continue;
             }
             if let Some(policy) = self.observed.plan_world().policies().get(&event.policy) {
-                self.events.publish(policy, event).await;
+                stored.push((policy.clone(), event.clone()));
             }
         }
+        if stored.is_empty() {
+            return;
+        }
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            for (policy, event) in stored {
+                events.publish(&policy, &event).await;
+            }
+        });
     }
 
     fn retry(&mut self, failed: bool) -> Option<Instant> {
