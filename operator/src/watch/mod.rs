@@ -10,7 +10,7 @@ pub(crate) mod testing;
 mod reflect;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -21,7 +21,7 @@ use kube::{
 };
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::reflect::KindWatch;
@@ -97,6 +97,7 @@ pub struct World {
     /// Subscribe for what changes; a reader that lags must look at everything again.
     pub changes: broadcast::Sender<Change>,
     undecodable: Undecodable,
+    synced: watch::Sender<BTreeSet<Kind>>,
 }
 
 impl Debug for World {
@@ -122,11 +123,12 @@ impl World {
     pub fn start(client: Client, stop: &CancellationToken) -> Self {
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let undecodable = Arc::default();
+        let (synced, _) = watch::channel(BTreeSet::new());
         let (clusters, clusters_writer) = reflector::store();
         let (versions, versions_writer) = reflector::store();
         let (policies, policies_writer) = reflector::store();
         let (assignments, assignments_writer) = reflector::store();
-        let world = Self { client, clusters, versions, policies, assignments, changes, undecodable };
+        let world = Self { client, clusters, versions, policies, assignments, changes, undecodable, synced };
         world.spawn(Kind::Cluster, clusters_writer, stop);
         world.spawn(Kind::Version, versions_writer, stop);
         world.spawn(Kind::Policy, policies_writer, stop);
@@ -139,13 +141,9 @@ impl World {
     /// # Errors
     /// [`WatchEnded`] when the process stops before.
     pub async fn synced(&self, kind: Kind) -> Result<(), WatchEnded> {
-        let ready = match kind {
-            Kind::Cluster => self.clusters.wait_until_ready().await,
-            Kind::Assignment => self.assignments.wait_until_ready().await,
-            Kind::Policy => self.policies.wait_until_ready().await,
-            Kind::Version => self.versions.wait_until_ready().await,
-        };
-        ready.map_err(|_| WatchEnded { kind })
+        // Not the store's own `wait_until_ready`: of several that wait, kube 5.0 wakes only the last.
+        let mut synced = self.synced.subscribe();
+        synced.wait_for(|kinds| kinds.contains(&kind)).await.map(drop).map_err(|_| WatchEnded { kind })
     }
 
     /// Waits until every kind was listed completely once.
@@ -208,7 +206,7 @@ impl World {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let watch = KindWatch::new(kind, self, writer);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(watch.run()));
+        let reflector = KindWatch::new(kind, self, writer);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(reflector.run()));
     }
 }

@@ -1,6 +1,7 @@
 //! One kind's watch: from the API server's events to its store, decodable or not.
 
 use std::{
+    collections::BTreeSet,
     fmt::Debug,
     sync::{Arc, PoisonError},
 };
@@ -16,7 +17,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::{Change, Key, Kind, Undecodable, World};
 
@@ -31,6 +32,7 @@ where
     writer: Writer<K>,
     changes: broadcast::Sender<Change>,
     undecodable: Undecodable,
+    synced: watch::Sender<BTreeSet<Kind>>,
 }
 
 impl<K> KindWatch<K>
@@ -45,6 +47,7 @@ where
             writer,
             changes: world.changes.clone(),
             undecodable: Arc::clone(&world.undecodable),
+            synced: world.synced.clone(),
         }
     }
 
@@ -101,6 +104,7 @@ where
             }
             Event::InitDone => {
                 self.writer.apply_watcher_event(&Event::InitDone);
+                self.synced.send_if_modified(|kinds| kinds.insert(self.kind));
                 self.tell(Change::Relisted(self.kind));
             }
         }
@@ -239,5 +243,21 @@ mod tests {
         assert_eq!((key.kind, &*key.name), (Kind::Cluster, "a"));
         watch.take(Event::InitDone);
         assert_eq!(changes.recv().await.unwrap(), Change::Relisted(Kind::Cluster));
+    }
+
+    #[tokio::test]
+    async fn everyone_who_waits_for_the_first_list_is_woken() {
+        let (world, mut watch) = watch();
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let world = world.clone();
+                tokio::spawn(async move { world.synced(Kind::Cluster).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        watch.take(Event::InitDone);
+        for waiter in waiting {
+            waiter.await.unwrap().unwrap();
+        }
     }
 }

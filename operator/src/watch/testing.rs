@@ -1,13 +1,13 @@
 //! A world without an API server: stores that a test fills by hand.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::{
     Client,
     runtime::reflector::{self, store::Writer},
 };
 use nave_crds::{ClusterAssignment, PlacementPolicy};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::World;
 
@@ -37,6 +37,7 @@ pub(crate) fn world() -> (World, Writers) {
         assignments,
         changes: broadcast::channel(16).0,
         undecodable: Arc::default(),
+        synced: watch::channel(BTreeSet::default()).0,
     };
     (world, Writers { assignments: assignments_writer, policies: policies_writer })
 }
