@@ -76,7 +76,20 @@ impl ChunkList {
     pub(crate) fn from_parts(runs: Vec<(u32, u32)>, hashes: Vec<Blake3>) -> Result<Self, (u64, u64)> {
         let count: u64 = runs.iter().map(|&(_, count)| u64::from(count)).sum();
         let hashed = hashes.len() as u64;
-        if count == hashed { Ok(Self { runs, hashes }) } else { Err((count, hashed)) }
+        if count != hashed {
+            return Err((count, hashed));
+        }
+        // Neighbours of one length are one run: the same chunks have one form. An empty run stays, to be refused.
+        let mut merged: Vec<(u32, u32)> = Vec::with_capacity(runs.len());
+        for (length, count) in runs {
+            match merged.last_mut() {
+                Some((last, sum)) if *last == length && *sum > 0 && count > 0 => {
+                    *sum = sum.saturating_add(count)
+                }
+                Some(_) | None => merged.push((length, count)),
+            }
+        }
+        Ok(Self { runs: merged, hashes })
     }
 
     pub(crate) fn push(&mut self, length: u32, blake3: Blake3) {
