@@ -130,3 +130,42 @@ impl<W: Write> Write for Hashed<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_the_dockerfiles() {
+        let dockerfile = include_str!("../../../Dockerfile");
+        for (content, file) in [(PASSWD, "passwd"), (GROUP, "group"), (NSSWITCH, "nsswitch.conf")] {
+            let line = std::str::from_utf8(content).unwrap().trim_end();
+            let made = format!("echo '{line}' > /rootfs/etc/{file}");
+            assert!(dockerfile.contains(&made), "the Dockerfile has no {made}");
+        }
+        assert!(
+            dockerfile.contains("FROM scratch AS nave-operator")
+                && dockerfile.contains("FROM scratch AS nave-agent")
+        );
+        assert_eq!(dockerfile.matches("USER 65532:65532").count(), 2);
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(dockerfile.matches(&format!("image.version=\"{version}\"")).count(), 2);
+    }
+
+    #[test]
+    fn the_same_binary_gives_the_same_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = folder.path().join("tool");
+        std::fs::write(&binary, [7; 1000]).unwrap();
+        let image = Image::new("tool:1", &binary);
+        let archives = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
+        for archive in &archives {
+            image.write(archive).unwrap();
+        }
+        let [one, other] = archives.map(|archive| std::fs::read(archive).unwrap());
+        assert!(one == other);
+        assert_eq!(one.len() % 512, 0);
+        assert_eq!(image.canonical_reference(), "docker.io/library/tool:1");
+        assert_eq!(Image::new("nave.test/pause:1", &binary).canonical_reference(), "nave.test/pause:1");
+    }
+}

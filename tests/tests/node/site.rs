@@ -8,7 +8,7 @@ use nave_tests::node::{self, Node, Parts};
 pub(crate) fn start() -> Option<Node> {
     if let Some(why) = node::missing() {
         assert!(std::env::var_os("CI").is_none(), "{why}");
-        writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+        std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
         return None;
     }
     let parts = Parts::find(env!("CARGO_BIN_EXE_node_tool")).unwrap();
