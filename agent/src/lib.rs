@@ -1,4 +1,5 @@
-//! The spoke's agent as a library: `store` keeps versions, `pull` fills it.
+//! The spoke's agent as a library: `store` keeps versions, `pull` fills it, `commands` is what people call by hand.
 
+pub mod commands;
 pub mod pull;
 pub mod store;

@@ -15,6 +15,7 @@ mod generate;
 pub mod join_token;
 mod model_version;
 mod placement_policy;
+mod placement_status;
 pub mod view;
 
 pub use cluster_assignment::{
@@ -36,10 +37,13 @@ pub use model_version::{
     ModelVersionStatus, Requirements, Signature, Source,
 };
 pub use placement_policy::{
-    ClusterCounts, DisruptionBudget, ExcludedCount, ModelReference, OnFailure, Placement, PlacementPolicy,
-    PlacementPolicySpec, PlacementPolicyStatus, Prioritizer, PrioritizerKind, Probe, Rollout, RolloutRun,
-    RunPhase as RolloutPhase, Serving, Spread, Step, StepState, StepStatus, Toleration, TolerationOperator,
-    WaitRule, WaitingOn, WhenUnsatisfiable,
+    DisruptionBudget, ModelReference, OnFailure, Placement, PlacementPolicy, PlacementPolicySpec,
+    Prioritizer, PrioritizerKind, Probe, Rollout, Serving, Spread, Step, Toleration, TolerationOperator,
+    WhenUnsatisfiable,
+};
+pub use placement_status::{
+    ClusterCounts, ExcludedCount, PlacementPolicyStatus, RolloutRun, RunPhase as RolloutPhase, StepState,
+    StepStatus, WaitRule, WaitingOn,
 };
 
 /// The API group.

@@ -43,6 +43,11 @@ impl Kubectl {
         self
     }
 
+    /// The folder that holds kubectl.
+    pub fn folder(&self) -> &Path {
+        self.program.parent().unwrap_or(&self.program)
+    }
+
     /// The command, for callers that want its streams.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = std::process::Command::new(&self.program);

@@ -67,7 +67,7 @@ pub(crate) fn checkout() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-fn cache() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     if let Some(folder) = env::var_os("NAVE_CACHE") {
         return Ok(folder.into());
     }

@@ -68,12 +68,7 @@ impl StoreError {
             Self::NotHeld(_) => "NotHeld",
             Self::Damaged { .. } => "StoreDamaged",
             Self::Target { .. } => "TargetNotUsable",
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
-                io::ErrorKind::ReadOnlyFilesystem => "DiskReadOnly",
-                io::ErrorKind::PermissionDenied => "DiskPermissionDenied",
-                _ => "DiskError",
-            },
+            Self::Io { source, .. } => io_reason(source.kind()),
         }
     }
 
@@ -81,4 +76,14 @@ impl StoreError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+}
+
+fn io_reason(kind: io::ErrorKind) -> &'static str {
+    let named = [
+        (io::ErrorKind::StorageFull, "DiskFull"),
+        (io::ErrorKind::QuotaExceeded, "DiskFull"),
+        (io::ErrorKind::ReadOnlyFilesystem, "DiskReadOnly"),
+        (io::ErrorKind::PermissionDenied, "DiskPermissionDenied"),
+    ];
+    named.iter().find(|(known, _)| *known == kind).map_or("DiskError", |(_, reason)| reason)
 }

@@ -118,13 +118,12 @@ impl Store {
 }
 
 fn place(from: &Path, to: &Path, file: &FileEntry, way: &mut Way) -> Result<Way, StoreError> {
-    let damaged = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            StoreError::Damaged { what: format!("blob {} of {}", file.sha256, file.path) }
+    let found = match fs::metadata(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::Damaged { what: format!("blob {} of {}", file.sha256, file.path) });
         }
-        _ => StoreError::io("read", from)(error),
+        found => found.map_err(StoreError::io("read", from))?,
     };
-    let found = fs::metadata(from).map_err(damaged)?;
     if found.len() != file.size {
         return Err(StoreError::Damaged { what: format!("blob {} of {}", file.sha256, file.path) });
     }

@@ -9,8 +9,6 @@
 //!
 //! Everything here blocks; async callers use `spawn_blocking`.
 
-#![allow(dead_code, unused_imports, reason = "the pull engine that uses the rest lands next")]
-
 mod chunk_index;
 mod durable;
 mod error;
@@ -43,6 +41,7 @@ pub use verify::{Finding, VerifyReport};
 
 pub(crate) use chunk_index::ChunkIndex;
 pub(crate) use part::Part;
+pub(crate) use space::Promise;
 pub(crate) use staging::Staging;
 
 /// The store of one spoke. Cheap to clone; one process at a time may have it open.

@@ -50,3 +50,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- concat $names .Values.hub.serverNames | uniq | toJson -}}
 {{- end -}}
+
+{{/* What the schema cannot say, said once, in the user's words. */}}
+{{- define "nave-operator.check" -}}
+{{- with .Values.hub.address -}}
+{{- if not (regexMatch "^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$" .) -}}
+{{- fail (printf "hub.address: %q is not host:port, such as nave.example.com:7443 (no scheme, no path)" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -3,12 +3,12 @@
 
 mod cgroups;
 mod command;
-mod daemon;
 mod image;
 mod kernel;
 mod kubelet;
 mod layout;
 mod network;
+mod relay;
 mod requirements;
 mod runtime;
 mod sweep;
@@ -16,99 +16,57 @@ mod tar;
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use self::{daemon::Daemon, layout::Layout};
+use self::layout::Layout;
+use crate::{Daemon, Kubectl, Progress, Tools, eventually, tools};
 
-pub use self::{image::Image, layout::HOST_ADDRESS, requirements::missing};
-
-/// What a start needs from outside.
-#[derive(Clone, Debug)]
-pub struct Parts {
-    /// The program of tests/controlplane.
-    pub controlplane: PathBuf,
-    /// The program of tests/controlplane/node.
-    pub node: PathBuf,
-    /// kubectl.
-    pub kubectl: PathBuf,
-    /// Helm.
-    pub helm: PathBuf,
-    /// The static binary that is the pause container.
-    pub pause: PathBuf,
-    /// A folder on a real disk.
-    pub cache: PathBuf,
-}
+pub use self::{image::Image, layout::HOST_ADDRESS, relay::Relay, requirements::missing};
 
 /// A running node. Dropping it takes everything away again.
 #[derive(Debug)]
 pub struct Node {
+    tools: Tools,
     layout: Layout,
-    parts: Parts,
     kubeconfig: PathBuf,
-    daemons: Vec<Daemon>,
+    /// In the order of their start.
+    daemons: Vec<(&'static str, Daemon)>,
 }
 
 const CONTAINERD: &str = "containerd";
 
-/// Longer than any start measured (8 s on a busy machine), shorter than patience.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+/// All starts measured took less than 8 s in sum; tests run beside compilers.
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// Takes away what a killed node left, and puts the kernel's settings back. Waits for a node that is running.
 ///
 /// # Errors
 /// When something cannot be ended or removed.
-pub fn clean(cache: &Path) -> Result<()> {
-    sweep::sweep(&Layout::lock(cache)?).context("sweep what an earlier node left")
-}
-
-impl Parts {
-    /// What `tests/setup.sh node controlplane kubectl` put into the cache folder.
-    ///
-    /// # Errors
-    /// When it has not run.
-    pub fn find(pause: impl Into<PathBuf>) -> Result<Self> {
-        let cache = match std::env::var_os("NAVE_CACHE") {
-            Some(folder) => PathBuf::from(folder),
-            None => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/nave"),
-        };
-        let file = cache.join("tools.env");
-        let tools = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        let tool = |name: &str| {
-            let path = tools.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            path.map(PathBuf::from)
-                .with_context(|| format!("{} has no {name}: run tests/setup.sh", file.display()))
-        };
-        Ok(Self {
-            controlplane: tool("NAVE_TOOL_CONTROLPLANE")?,
-            node: tool("NAVE_TOOL_NODE")?,
-            kubectl: tool("NAVE_TOOL_KUBECTL")?,
-            helm: tool("NAVE_TOOL_HELM")?,
-            pause: pause.into(),
-            cache,
-        })
-    }
+pub fn clean() -> Result<()> {
+    sweep::sweep(&Layout::lock(&tools::cache()?)?).context("sweep what an earlier node left")
 }
 
 impl Node {
-    /// Starts a control plane and a node, and waits until pods can be scheduled.
+    /// Starts a control plane and a node, and waits until pods can be scheduled. `pause` is the static binary that every
+    /// pod's first container runs.
     ///
     /// # Errors
-    /// When something does not start; the text says what, and where its log is.
-    pub fn start(parts: Parts) -> Result<Self> {
-        let layout = Layout::lock(&parts.cache)?;
+    /// When something does not start; the text says what, with the end of its log.
+    pub async fn start(tools: &Tools, pause: &Path) -> Result<Self> {
+        let layout = Layout::lock(&tools::cache()?)?;
         sweep::sweep(&layout).context("sweep what an earlier node left")?;
         layout.create()?;
         let kubeconfig = layout.file("admin.kubeconfig");
-        let mut node = Self { layout, parts, kubeconfig, daemons: Vec::new() };
+        let mut node = Self { tools: tools.clone(), layout, kubeconfig, daemons: Vec::new() };
         kernel::keep(&node.layout)?;
         network::create().context("make the node's network")?;
         cgroups::create().context("make the node's cgroup")?;
-        node.start_control_plane()?;
-        node.start_runtime()?;
-        node.start_kubelet()?;
+        node.start_control_plane().await?;
+        node.start_runtime(pause).await?;
+        node.start_kubelet().await?;
         Ok(node)
     }
 
@@ -117,27 +75,12 @@ impl Node {
         &self.kubeconfig
     }
 
-    /// Runs kubectl as administrator and returns what it printed.
+    /// kubectl as administrator.
     ///
     /// # Errors
-    /// When it fails, with what it said.
-    pub fn kubectl(&self, words: &[&str]) -> Result<String> {
-        self.client(&self.parts.kubectl, words)
-    }
-
-    /// Runs Helm as administrator and returns what it printed.
-    ///
-    /// # Errors
-    /// When it fails, with what it said.
-    pub fn helm(&self, words: &[&str]) -> Result<String> {
-        self.client(&self.parts.helm, words)
-    }
-
-    fn client(&self, program: &Path, words: &[&str]) -> Result<String> {
-        let (program, kubeconfig) = (program.display().to_string(), self.kubeconfig.display().to_string());
-        let mut all = vec![program.as_str(), "--kubeconfig", &kubeconfig];
-        all.extend(words);
-        command::run(&all)
+    /// When it is not in the cache.
+    pub fn kubectl(&self) -> Result<Kubectl> {
+        Kubectl::new(&self.tools, &self.kubeconfig)
     }
 
     /// Builds an image and puts it on the node.
@@ -158,46 +101,53 @@ impl Node {
         Ok(folder)
     }
 
-    fn start_control_plane(&mut self) -> Result<()> {
+    async fn start_control_plane(&mut self) -> Result<()> {
         let words = vec![
-            self.parts.controlplane.display().to_string(),
+            self.tools.fetched("controlplane")?.display().to_string(),
             format!("--data-dir={}", self.layout.file("controlplane").display()),
             format!("--bind-address={HOST_ADDRESS}"),
             format!("--kubeconfig={}", self.kubeconfig.display()),
         ];
-        self.spawn("controlplane", words)?;
-        self.wait_for("the control plane", |node| node.kubeconfig.exists())
+        self.spawn("controlplane", &words)?;
+        let kubeconfig = self.kubeconfig.clone();
+        self.wait_for("the control plane", async || Ok(kubeconfig.exists())).await
     }
 
-    fn start_runtime(&mut self) -> Result<()> {
+    async fn start_runtime(&mut self, pause: &Path) -> Result<()> {
         let mut words = network::inside().to_vec();
         words.extend(runtime::configure(&self.layout)?);
-        self.spawn(CONTAINERD, words)?;
-        self.wait_for("containerd", |_| runtime::answers())?;
-        self.import(&Image::new(runtime::PAUSE_IMAGE, &self.parts.pause))
+        self.spawn(CONTAINERD, &words)?;
+        self.wait_for(CONTAINERD, async || Ok(runtime::answers())).await?;
+        self.import(&Image::new(runtime::PAUSE_IMAGE, pause))
     }
 
-    fn start_kubelet(&mut self) -> Result<()> {
-        self.spawn_part("kube-scheduler", &[], kubelet::scheduler(&self.kubeconfig))?;
+    async fn start_kubelet(&mut self) -> Result<()> {
         let inside = network::inside();
+        self.spawn_part("kube-scheduler", &[], kubelet::scheduler(&self.kubeconfig))?;
         self.spawn_part("kube-proxy", &inside, kubelet::proxy(&self.layout, &self.kubeconfig)?)?;
         self.spawn_part("kubelet", &inside, kubelet::kubelet(&self.layout, &self.kubeconfig)?)?;
-        self.wait_for("the node", |node| {
-            let jsonpath = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
-            node.kubectl(&["get", "nodes", "-o", jsonpath]).is_ok_and(|answer| answer == "True")
+        let kubectl = self.kubectl()?;
+        self.wait_for("the node", async || {
+            let condition = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
+            Ok(kubectl.run(&["get", "nodes", "-o", condition]).await? == "True")
         })
+        .await
     }
 
     fn spawn_part(&mut self, name: &'static str, prefix: &[String], arguments: Vec<String>) -> Result<()> {
         let mut words = prefix.to_vec();
-        words.push(self.parts.node.display().to_string());
+        words.push(self.tools.fetched("node")?.display().to_string());
         words.extend(arguments);
-        self.spawn(name, words)
+        self.spawn(name, &words)
     }
 
-    fn spawn(&mut self, name: &'static str, words: Vec<String>) -> Result<()> {
-        let daemon = Daemon::spawn(name, &words, &self.log(name))?;
-        self.daemons.push(daemon);
+    fn spawn(&mut self, name: &'static str, words: &[String]) -> Result<()> {
+        let [program, arguments @ ..] = words else { anyhow::bail!("{name} has no command") };
+        let configure = |command: &mut std::process::Command| {
+            command.args(arguments);
+        };
+        let daemon = Daemon::start(name, Path::new(program), configure, &self.log(name))?;
+        self.daemons.push((name, daemon));
         Ok(())
     }
 
@@ -205,29 +155,26 @@ impl Node {
         self.layout.file(&format!("{name}.log"))
     }
 
-    fn wait_for(&mut self, what: &str, ready: impl Fn(&Self) -> bool) -> Result<()> {
-        let until = Instant::now() + READY_WITHIN;
-        while !ready(self) {
-            for daemon in &mut self.daemons {
-                daemon.check().with_context(|| {
-                    format!("wait for {what}; logs are in {}", self.layout.data().display())
-                })?;
+    async fn wait_for(&mut self, what: &str, ready: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let daemons = &mut self.daemons;
+        eventually(&format!("{what} to be ready"), READY_WITHIN, || {
+            let ended = daemons.iter_mut().try_for_each(|(_, daemon)| daemon.ensure_running());
+            let ready = ready();
+            async move {
+                match ended {
+                    Ok(()) => Ok(Progress::when(ready.await?, Ok(()), "not yet")),
+                    // Waiting would change nothing.
+                    Err(error) => Ok(Progress::Done(Err(error))),
+                }
             }
-            if Instant::now() > until {
-                bail!(
-                    "{what} is not ready after {READY_WITHIN:?}; logs are in {}",
-                    self.layout.data().display()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
+        })
+        .await?
     }
 
     fn stop(&mut self) -> Result<()> {
         // The kubelet first, which would start anew what is ended; then the containers, while containerd can still tear
         // them down in order.
-        self.daemons.retain(|daemon| daemon.name() == CONTAINERD);
+        self.daemons.retain(|(name, _)| *name == CONTAINERD);
         let ended = if self.daemons.is_empty() { Ok(()) } else { runtime::end_tasks() };
         self.daemons.clear();
         sweep::sweep(&self.layout).context("sweep the node")?;
@@ -236,11 +183,11 @@ impl Node {
 
     /// Keeps the logs of a failed test, next to the node's folder.
     fn keep_logs(&self) -> Result<()> {
-        let kept = self.parts.cache.join("node-logs");
+        let kept = tools::cache()?.join("node-logs");
         std::fs::create_dir_all(&kept).with_context(|| format!("create {}", kept.display()))?;
-        for daemon in &self.daemons {
-            let log = self.log(daemon.name());
-            std::fs::copy(&log, kept.join(format!("{}.log", daemon.name())))
+        for (name, daemon) in &self.daemons {
+            let log = daemon.log_path();
+            std::fs::copy(log, kept.join(format!("{name}.log")))
                 .with_context(|| format!("keep {}", log.display()))?;
         }
         Ok(())

@@ -19,20 +19,19 @@ spec:
       securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 "#;
 
-#[test]
-fn node_runs_a_pod_and_leaves_nothing() {
-    let Some(node) = site::start() else { return };
-    node.import(&Image::new("node-tool:1", env!("CARGO_BIN_EXE_node_tool"))).unwrap();
-    let manifest = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(manifest.path(), POD).unwrap();
-    node.kubectl(&["apply", "-f", manifest.path().to_str().unwrap()]).unwrap();
-    node.kubectl(&["wait", "--for=condition=Ready", "pod/tool", "--timeout=60s"]).unwrap();
+#[tokio::test]
+async fn node_runs_a_pod_and_leaves_nothing() {
+    let Some(node) = site::start().await else { return };
+    node.import(&Image::new("node-tool:1", site::node_tool())).unwrap();
+    let kubectl = node.kubectl().unwrap();
+    kubectl.apply(POD).await.unwrap();
+    kubectl.run(&["wait", "--for=condition=Ready", "pod/tool", "--timeout=120s"]).await.unwrap();
 
-    let id = node.kubectl(&["exec", "tool", "--", "/node_tool", "id"]).unwrap();
+    let id = kubectl.run(&["exec", "tool", "--", "/node_tool", "id"]).await.unwrap();
     assert!(id.contains("Uid:\t65532\t65532\t65532\t65532"), "{id}");
     assert!(id.contains("CapEff:\t0000000000000000"), "{id}");
     assert!(id.contains("Seccomp:\t2"), "{id}");
-    let refused = node.kubectl(&["exec", "tool", "--", "/node_tool", "write", "/x"]).unwrap_err();
+    let refused = kubectl.run(&["exec", "tool", "--", "/node_tool", "write", "/x"]).await.unwrap_err();
     assert!(refused.to_string().contains("Read-only file system"), "{refused}");
 
     drop(node);

@@ -1,0 +1,13 @@
+//! One file per verb: a clap struct with `run(self)`.
+
+mod exit;
+mod pull;
+mod s3;
+mod store;
+mod verify;
+
+pub use exit::{Exit, Failure, Output};
+pub use pull::PullArgs;
+pub use s3::S3Prefix;
+pub use store::StoreArgs;
+pub use verify::VerifyArgs;

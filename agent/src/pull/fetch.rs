@@ -1,0 +1,202 @@
+//! One GET: sent, its answer checked against what was asked for, its body handed on piece by piece.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use nave_names::RelativePath;
+use reqwest::{Client, Response, StatusCode, header};
+use tokio::time::timeout;
+
+use super::{
+    PullError,
+    limiter::{Limiter, Rank},
+    meter::Meter,
+    trouble::{Failure, Trouble, classify},
+    urls::Urls,
+};
+
+/// Without a byte for this long, a connection is given up. Longer than the pauses that TCP makes on a link with losses.
+pub(super) const STALL: Duration = Duration::from_secs(15);
+/// The answer's first byte may take longer: the server may have to read from a slow tier.
+const FIRST_BYTE: Duration = Duration::from_secs(30);
+/// How much of an error document is read.
+const ERROR_DOCUMENT: usize = 4 << 10;
+
+/// What bytes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The whole object, which has this size.
+    Whole(u64),
+    /// From `begin` to before `end`, of an object of this size.
+    Range { begin: u64, end: u64, size: u64 },
+    /// The whole object, whatever its size up to this.
+    AtMost(u64),
+}
+
+/// An answer whose head is as it should be.
+pub(super) struct Body<'a> {
+    stream: BoxStream<'static, reqwest::Result<Bytes>>,
+    /// The server sent the whole object, from its first byte.
+    pub(super) whole: bool,
+    /// Bytes to come; `None` = until the end.
+    left: Option<u64>,
+    limiter: &'a Limiter,
+    meter: &'a Meter,
+    rank: Rank,
+}
+
+/// What every request of a pull needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetcher<'a> {
+    pub(super) urls: &'a Urls,
+    pub(super) limiter: &'a Limiter,
+    pub(super) meter: &'a Meter,
+    pub(super) rank: Rank,
+}
+
+impl<'a> Fetcher<'a> {
+    /// Sends the request and checks the head of the answer.
+    pub(super) async fn get(
+        &self,
+        client: &Client,
+        path: &RelativePath,
+        part: Part,
+    ) -> Result<Body<'a>, Failure> {
+        let url = self.urls.get(path).await?;
+        let mut request = client.get(url);
+        if let Part::Range { begin, end, .. } = part {
+            request = request.header(header::RANGE, format!("bytes={begin}-{}", end - 1));
+        }
+        let response = timeout(FIRST_BYTE, request.send())
+            .await
+            .map_err(|_| Trouble::Stalled(FIRST_BYTE))?
+            .map_err(|error| Trouble::Connection(chain(error)))?;
+        let (whole, left) = match response.status() {
+            StatusCode::OK => (true, check_whole(path, &response, part)?),
+            StatusCode::PARTIAL_CONTENT => (false, Some(check_range(path, &response, part)?)),
+            status => return Err(refusal(path, response, status).await),
+        };
+        let (limiter, meter, rank) = (self.limiter, self.meter, self.rank);
+        Ok(Body { stream: response.bytes_stream().boxed(), whole, left, limiter, meter, rank })
+    }
+}
+
+impl Body<'_> {
+    /// The next piece, or `None` after the last one. Waits as the site's bandwidth asks.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Trouble> {
+        if self.left == Some(0) {
+            return Ok(None);
+        }
+        let next = tokio::select! {
+            next = timeout(STALL, self.stream.next()) => next.map_err(|_| Trouble::Stalled(STALL))?,
+            () = self.limiter.closed() => return Err(Trouble::WindowClosed),
+        };
+        let piece = match next {
+            Some(Ok(piece)) => piece,
+            Some(Err(error)) => return Err(Trouble::Connection(chain(error))),
+            None => return self.left.map_or(Ok(None), |missing| Err(Trouble::Short { missing })),
+        };
+        let length = piece.len() as u64;
+        self.meter.fetched(length);
+        if let Some(left) = &mut self.left {
+            *left = left
+                .checked_sub(length)
+                .ok_or_else(|| Trouble::Wrong("more bytes than announced".to_owned()))?;
+        }
+        self.limiter.spend(self.rank, length).await;
+        Ok(Some(piece))
+    }
+}
+
+fn check_whole(path: &RelativePath, response: &Response, part: Part) -> Result<Option<u64>, Failure> {
+    let announced = response.content_length();
+    match part {
+        Part::AtMost(limit) => match announced {
+            Some(length) if length > limit => {
+                Err(broken(path, format!("has {length} bytes, more than the {limit} it may have")))
+            }
+            announced => Ok(announced),
+        },
+        Part::Whole(size) | Part::Range { size, .. } => match announced {
+            Some(length) if length != size => {
+                Err(broken(path, format!("has {length} bytes, the manifest says {size}: it was changed")))
+            }
+            _ => Ok(Some(size)),
+        },
+    }
+}
+
+fn check_range(path: &RelativePath, response: &Response, part: Part) -> Result<u64, Failure> {
+    let Part::Range { begin, end, size } = part else {
+        return Err(Trouble::Wrong("status 206 although no range was asked for".to_owned()).into());
+    };
+    let head = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let Some((first, last, total)) = head.and_then(parse_content_range) else {
+        return Err(Trouble::Wrong(format!("Content-Range {head:?}")).into());
+    };
+    if total != size {
+        return Err(broken(path, format!("has {total} bytes, the manifest says {size}: it was changed")));
+    }
+    if first != begin || last < first || last >= end {
+        return Err(Trouble::Wrong(format!("bytes {first}-{last} instead of {begin}-{}", end - 1)).into());
+    }
+    let length = last + 1 - first;
+    if response.content_length().is_some_and(|announced| announced != length) {
+        return Err(Trouble::Wrong("Content-Length and Content-Range disagree".to_owned()).into());
+    }
+    Ok(length)
+}
+
+/// `bytes 0-9/100`
+fn parse_content_range(value: &str) -> Option<(u64, u64, u64)> {
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
+}
+
+fn broken(path: &RelativePath, what: String) -> Failure {
+    Failure::Stop(PullError::VersionBroken { object: path.to_string(), what })
+}
+
+async fn refusal(path: &RelativePath, response: Response, status: StatusCode) -> Failure {
+    // The head decides; the body only adds words, so its own troubles are of no interest.
+    let (head, mut body) = split(response);
+    let mut document = Vec::new();
+    while document.len() < ERROR_DOCUMENT
+        && let Ok(Some(Ok(piece))) = timeout(STALL, body.next()).await
+    {
+        document.extend_from_slice(&piece);
+    }
+    classify(path.as_str(), &head, status, &String::from_utf8_lossy(&document))
+}
+
+fn split(response: Response) -> (http::HeaderMap, BoxStream<'static, reqwest::Result<Bytes>>) {
+    (response.headers().clone(), response.bytes_stream().boxed())
+}
+
+/// An error with everything below it, and without the URL, which is a secret.
+fn chain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_or_refused() {
+        assert_eq!(parse_content_range("bytes 0-9/100"), Some((0, 9, 100)));
+        for bad in ["bytes */100", "bytes 0-9/*", "0-9/100", "bytes 9/100", "bytes -1-9/100"] {
+            assert_eq!(parse_content_range(bad), None, "{bad}");
+        }
+    }
+}

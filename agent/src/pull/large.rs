@@ -1,0 +1,172 @@
+//! A large file on its way: which chunks are there, and its SHA-256, computed in order behind the front of chunks that
+//! arrive in any order. The bytes are read back from the page cache, which costs a copy and no wait.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use nave_manifest::{Blake3, Chunk, FileEntry};
+use nave_names::Digest;
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::spawn_blocking,
+};
+
+use super::PullError;
+use crate::store::{Part, StoreError};
+
+/// How many chunks are hashed in one go before the thread is given back.
+const BATCH: usize = 16;
+
+/// One large file and what is there of it.
+#[derive(Debug)]
+pub(super) struct LargeFile {
+    pub(super) entry: FileEntry,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) part: Part,
+    state: Mutex<State>,
+    arrived: Notify,
+    /// Held by whoever reads the whole body, where the server ignores ranges.
+    pub(super) whole_body: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    done: Vec<bool>,
+    /// How often a chunk came with wrong bytes.
+    corrupt: Vec<(usize, u32)>,
+    ignores_ranges: bool,
+}
+
+/// What became of a chunk that arrived.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// Right and written.
+    Written,
+    /// Wrong, for the nth time.
+    Corrupt { found: Blake3, times: u32 },
+}
+
+impl LargeFile {
+    pub(super) fn new(entry: FileEntry, part: Part) -> Self {
+        let chunks: Vec<_> = entry.chunks.iter().collect();
+        let state = State { done: vec![false; chunks.len()], corrupt: Vec::new(), ignores_ranges: false };
+        Self {
+            entry,
+            chunks,
+            part,
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+            whole_body: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(super) fn is_done(&self, chunk: usize) -> bool {
+        self.state().done[chunk]
+    }
+
+    pub(super) fn ignores_ranges(&self) -> bool {
+        self.state().ignores_ranges
+    }
+
+    pub(super) fn note_ignored_range(&self) {
+        self.state().ignores_ranges = true;
+    }
+
+    /// The chunks that are still to be had, in order.
+    pub(super) fn missing(&self) -> Vec<usize> {
+        let state = self.state();
+        state.done.iter().enumerate().filter(|(_, done)| !**done).map(|(index, _)| index).collect()
+    }
+
+    /// Hashes a chunk of an interrupted pull. Blocks.
+    pub(super) fn accept_earlier(&self, index: usize, buffer: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let chunk = self.chunks[index];
+        buffer.resize(chunk.length as usize, 0);
+        if self.part.read(chunk.offset, buffer).is_err() {
+            return Ok(false);
+        }
+        let good = Blake3::of(buffer) == chunk.blake3;
+        if good {
+            self.mark(index);
+        }
+        Ok(good)
+    }
+
+    /// Hashes a chunk that arrived, and writes it if it is right. Blocks.
+    pub(super) fn accept(&self, index: usize, pieces: &[Bytes]) -> Result<Arrival, StoreError> {
+        let chunk = self.chunks[index];
+        let mut hasher = blake3::Hasher::new();
+        for piece in pieces {
+            hasher.update(piece);
+        }
+        let found = Blake3::from(hasher.finalize());
+        if found != chunk.blake3 {
+            return Ok(Arrival::Corrupt { found, times: self.note_corrupt(index) });
+        }
+        self.part.write(chunk.offset, pieces)?;
+        self.part.record(u32::try_from(index).unwrap_or(u32::MAX))?;
+        self.mark(index);
+        Ok(Arrival::Written)
+    }
+
+    fn mark(&self, index: usize) {
+        self.state().done[index] = true;
+        self.arrived.notify_one();
+    }
+
+    fn note_corrupt(&self, index: usize) -> u32 {
+        let mut state = self.state();
+        if let Some((_, times)) = state.corrupt.iter_mut().find(|(chunk, _)| *chunk == index) {
+            *times += 1;
+            return *times;
+        }
+        state.corrupt.push((index, 1));
+        1
+    }
+
+    /// Follows the front of chunks and compares the file's SHA-256 once all of them are there. `turns` bounds how many
+    /// files are hashed at once.
+    pub(super) async fn hash_in_order(self: Arc<Self>, turns: Arc<Semaphore>) -> Result<(), PullError> {
+        let mut sha256 = Sha256::new();
+        let mut front = 0;
+        while front < self.chunks.len() {
+            let ready = self.ready_from(front);
+            if ready == front {
+                self.arrived.notified().await;
+                continue;
+            }
+            let _turn = turns.acquire().await;
+            let file = Arc::clone(&self);
+            let hashed = spawn_blocking(move || file.hash(sha256, front, ready)).await;
+            sha256 = hashed.map_err(|_| PullError::Cancelled)??;
+            front = ready;
+        }
+        let found = Digest::from_bytes(sha256.finalize().into());
+        if found == self.entry.sha256 {
+            return Ok(());
+        }
+        self.part.forget()?;
+        let (object, expected) = (self.entry.path.to_string(), self.entry.sha256);
+        Err(PullError::FileDigestMismatch { object, expected, found })
+    }
+
+    fn ready_from(&self, front: usize) -> usize {
+        let state = self.state();
+        front + state.done[front..].iter().take(BATCH).take_while(|done| **done).count()
+    }
+
+    fn hash(&self, mut sha256: Sha256, from: usize, to: usize) -> Result<Sha256, StoreError> {
+        let mut buffer = Vec::new();
+        for chunk in &self.chunks[from..to] {
+            buffer.resize(chunk.length as usize, 0);
+            self.part.read(chunk.offset, &mut buffer)?;
+            sha256.update(&buffer);
+        }
+        Ok(sha256)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,61 @@
+//! Gets the manifest: from an interrupted pull, or from S3, and in either case only the one that was assigned.
+
+use nave_manifest::{MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest};
+use nave_names::{Digest, RelativePath};
+
+use super::{
+    PullError,
+    fetch::{Fetcher, Part},
+    recovery::Recovery,
+    trouble::{Failure, Streak, Trouble},
+};
+
+/// How often another manifest than the assigned one is fetched before it is believed that it was changed: one wrong
+/// answer may come from a cache in between.
+const MAX_MISMATCHES: u32 = 3;
+
+/// Fetches and checks the manifest with this digest.
+pub(super) async fn fetch_manifest(recovery: &Recovery, digest: &Digest) -> Result<Manifest, PullError> {
+    let path = RelativePath::new(MANIFEST_FILE)
+        .map_err(|error| PullError::Client(format!("path of the manifest: {error}")))?;
+    let mut streak = Streak::default();
+    let mut mismatches = 0;
+    loop {
+        recovery.wait_for_window().await;
+        let failure = match fetch_bytes(&recovery.fetcher(), recovery.client(mismatches > 0), &path).await {
+            Ok(bytes) => {
+                let found = Digest::of(&bytes);
+                if found == *digest {
+                    return Manifest::parse(&bytes)
+                        .map_err(|source| PullError::ManifestRefused { digest: found, source });
+                }
+                mismatches += 1;
+                if mismatches >= MAX_MISMATCHES {
+                    return Err(PullError::ManifestMismatch { expected: *digest, found });
+                }
+                Failure::Retry(Trouble::Corrupt)
+            }
+            Err(failure) => failure,
+        };
+        recovery.recover(&path, failure, &mut streak).await?;
+    }
+}
+
+async fn fetch_bytes(
+    fetcher: &Fetcher<'_>,
+    client: &reqwest::Client,
+    path: &RelativePath,
+) -> Result<Vec<u8>, Failure> {
+    let limit = MAX_MANIFEST_BYTES as u64;
+    let _slot = fetcher.limiter.slot(fetcher.rank).await;
+    let mut body = fetcher.get(client, path, Part::AtMost(limit)).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await? {
+        if bytes.len() + piece.len() > MAX_MANIFEST_BYTES {
+            let what = format!("has more than the {limit} bytes that it may have");
+            return Err(PullError::VersionBroken { object: path.to_string(), what }.into());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}

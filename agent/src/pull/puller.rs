@@ -1,0 +1,108 @@
+//! The entrance: one puller for all pulls of a spoke, so that they share its connections and the site's limits.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nave_names::Digest;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Limiter, Limits, Priority, Progress, PullError, UrlSource, client::Clients, limiter::Rank, meter::Meter,
+    recovery::Recovery, run::run, urls::Urls,
+};
+use crate::store::Store;
+
+/// One version to be had.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// What identifies the version.
+    pub manifest_digest: Digest,
+    /// Who presigns the URLs of its files.
+    pub source: Arc<dyn UrlSource>,
+    /// The site's limits as they are now; they apply to all pulls.
+    pub limits: Limits,
+    /// Against other pulls.
+    pub priority: Priority,
+    /// How long to go on without a single byte before giving up.
+    pub patience: Duration,
+    /// Told what happens.
+    pub progress: watch::Sender<Progress>,
+    /// Stops the pull; what was fetched stays for the next attempt.
+    pub cancel: CancellationToken,
+}
+
+/// Pulls versions into one store.
+#[derive(Clone, Debug)]
+pub struct Puller {
+    store: Store,
+    clients: Clients,
+    limiter: Arc<Limiter>,
+    /// One pull at a time for each version.
+    running: Arc<Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+impl Puller {
+    /// A puller with at most `max_ranges` requests in flight. `extra_ca` is a PEM file of certificate authorities that
+    /// S3's certificate may come from, beside the system's.
+    ///
+    /// # Errors
+    /// [`PullError::Client`] names the file and what is wrong with it.
+    pub fn new(store: Store, max_ranges: u32, extra_ca: Option<&Path>) -> Result<Self, PullError> {
+        let clients = Clients::new(extra_ca)?;
+        Ok(Self { store, clients, limiter: Arc::new(Limiter::new(max_ranges)), running: Arc::default() })
+    }
+
+    /// The limits that all pulls share; changing them takes effect at once.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// The store that is filled.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns when the version is in the store, complete and verified.
+    ///
+    /// # Errors
+    /// [`PullError`], with a reason in one word; the next call goes on where this one stopped.
+    pub async fn pull(&self, request: PullRequest) -> Result<Progress, PullError> {
+        let digest = request.manifest_digest;
+        let cancel = request.cancel.clone();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(PullError::Cancelled),
+            done = self.pull_alone(digest, request) => done,
+        }
+    }
+
+    async fn pull_alone(&self, digest: Digest, request: PullRequest) -> Result<Progress, PullError> {
+        let turn = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(running.entry(digest).or_default())
+        };
+        let _alone = turn.lock().await;
+        self.limiter.set_limits(&request.limits);
+        let meter = Meter::new(request.progress);
+        if self.store.has(&digest) {
+            let manifest = self.store.manifest(&digest)?;
+            meter.already_held(&manifest);
+            return Ok(meter.now());
+        }
+        let recovery = Recovery {
+            clients: self.clients.clone(),
+            limiter: Arc::clone(&self.limiter),
+            urls: Urls::new(request.source),
+            meter,
+            rank: Rank { priority: request.priority, size: 0 },
+            patience: request.patience,
+        };
+        run(self.store.clone(), recovery, digest).await
+    }
+}

@@ -1,0 +1,184 @@
+//! What can go wrong with one request, and what is done about it: a new URL, a new connection, patience, or the end.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+
+use super::{PullError, UrlError, backoff};
+
+/// How often one object is asked for with new URLs, one after the other, before S3's no is taken for an answer.
+const MAX_REFUSALS: u32 = 5;
+/// How often one object may come with another length or range than asked for.
+const MAX_WRONG: u32 = 5;
+/// The longest `Retry-After` that is obeyed to the letter.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Something that another attempt may get past.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("connection failed: {0}")]
+    Connection(String),
+    #[error("no byte for {} s", .0.as_secs())]
+    Stalled(Duration),
+    #[error("the body ended {missing} bytes early")]
+    Short { missing: u64 },
+    #[error("S3 is overloaded (status {status})")]
+    Throttled { status: u16, retry_after: Option<Duration> },
+    #[error("S3 failed with status {0}")]
+    Server(u16),
+    #[error("S3 refuses the URL with status {status}: {message}")]
+    Refused { status: u16, message: String },
+    #[error("S3 answered something else: {0}")]
+    Wrong(String),
+    #[error("{0}")]
+    NoUrl(String),
+    #[error("wrong bytes arrived")]
+    Corrupt,
+    #[error("the site's transfer window closed")]
+    WindowClosed,
+}
+
+/// How an attempt ended that did not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Retry(Trouble),
+    Stop(PullError),
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        Self::Stop(error)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Retry(trouble)
+    }
+}
+
+impl From<UrlError> for Failure {
+    fn from(error: UrlError) -> Self {
+        match error {
+            UrlError::Refused { reason, message } => Self::Stop(PullError::UrlsRefused { reason, message }),
+            UrlError::Unavailable(_) => Self::Retry(Trouble::NoUrl(error.to_string())),
+        }
+    }
+}
+
+/// The trouble that one object or range has had in a row.
+#[derive(Debug, Default)]
+pub(super) struct Streak {
+    attempts: u32,
+    refusals: u32,
+    wrong: u32,
+}
+
+impl Streak {
+    /// Bytes came that were right.
+    pub(super) fn broken(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How long to wait before the next attempt, or why there is none.
+    pub(super) fn next(
+        &mut self,
+        object: &str,
+        trouble: &Trouble,
+        random: f64,
+    ) -> Result<Duration, PullError> {
+        let delay = backoff::delay(self.attempts, random);
+        self.attempts = self.attempts.saturating_add(1);
+        match trouble {
+            Trouble::Refused { message, .. } => {
+                self.refusals += 1;
+                if self.refusals >= MAX_REFUSALS {
+                    let (object, message) = (object.to_owned(), message.clone());
+                    return Err(PullError::AccessDenied { object, message });
+                }
+                // The first refusal is almost always an expired URL, and a new one will do.
+                Ok(if self.refusals == 1 { Duration::ZERO } else { delay })
+            }
+            Trouble::Wrong(what) => {
+                self.wrong += 1;
+                if self.wrong >= MAX_WRONG {
+                    let what = format!("does not come as asked for: {what}");
+                    return Err(PullError::VersionBroken { object: object.to_owned(), what });
+                }
+                Ok(delay)
+            }
+            Trouble::Throttled { retry_after: Some(wait), .. } => {
+                Ok(delay.max((*wait).min(LONGEST_RETRY_AFTER)))
+            }
+            Trouble::Corrupt | Trouble::WindowClosed => Ok(Duration::ZERO),
+            Trouble::Connection(_)
+            | Trouble::Stalled(_)
+            | Trouble::Short { .. }
+            | Trouble::Throttled { .. }
+            | Trouble::Server(_)
+            | Trouble::NoUrl(_) => Ok(delay),
+        }
+    }
+}
+
+/// What a status says that is neither 200 nor 206. `body` is the beginning of S3's XML.
+pub(super) fn classify(object: &str, head: &HeaderMap, status: StatusCode, body: &str) -> Failure {
+    let broken = |what: String| Failure::Stop(PullError::VersionBroken { object: object.to_owned(), what });
+    let code = status.as_u16();
+    match code {
+        404 | 410 => broken(format!("is not there (status {code} {})", s3_code(body))),
+        416 => broken("is shorter than the manifest says (status 416)".to_owned()),
+        429 | 503 => {
+            let seconds = head.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            Trouble::Throttled { status: code, retry_after: seconds.map(Duration::from_secs) }.into()
+        }
+        408 | 500..=599 => Trouble::Server(code).into(),
+        400..=499 => Trouble::Refused { status: code, message: s3_code(body) }.into(),
+        _ => Trouble::Wrong(format!("status {code}")).into(),
+    }
+}
+
+/// The code and message of S3's error document, which has no other words that help.
+fn s3_code(body: &str) -> String {
+    let part = |tag: &str| {
+        let (_, rest) = body.split_once(&format!("<{tag}>"))?;
+        rest.split_once("</").map(|(text, _)| text.trim())
+    };
+    match (part("Code"), part("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => "no reason given".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_url_is_tried_at_once_and_not_for_ever() {
+        let mut streak = Streak::default();
+        let refused = Trouble::Refused { status: 403, message: "AccessDenied".into() };
+        assert_eq!(streak.next("a", &refused, 0.0).unwrap(), Duration::ZERO);
+        for _ in 0..3 {
+            assert!(streak.next("a", &refused, 0.0).unwrap() > Duration::ZERO);
+        }
+        assert_eq!(streak.next("a", &refused, 0.0).unwrap_err().reason(), "AccessDenied");
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_within_reason() {
+        let mut streak = Streak::default();
+        let throttled =
+            |seconds| Trouble::Throttled { status: 503, retry_after: Some(Duration::from_secs(seconds)) };
+        assert_eq!(streak.next("a", &throttled(7), 0.0).unwrap(), Duration::from_secs(7));
+        assert_eq!(streak.next("a", &throttled(86_400), 0.0).unwrap(), LONGEST_RETRY_AFTER);
+    }
+
+    #[test]
+    fn s3_errors_are_quoted_by_code_and_message() {
+        let body = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+        assert_eq!(s3_code(body), "AccessDenied: Request has expired");
+        assert_eq!(s3_code("<html>"), "no reason given");
+    }
+}

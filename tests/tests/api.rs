@@ -1,0 +1,17 @@
+//! Against a real API server: what the charts install and with which rights, what the CRDs admit and refuse, what
+//! `kubectl nave` does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may unwrap and panic")]
+
+#[path = "api/charts.rs"]
+mod charts;
+#[path = "api/cli.rs"]
+mod cli;
+#[path = "api/crds.rs"]
+mod crds;
+#[path = "api/helm.rs"]
+mod helm;
+#[path = "api/publish.rs"]
+mod publish;
+#[path = "api/server.rs"]
+mod server;
