@@ -15,6 +15,7 @@ use crate::{
     plan::{live, state, write_policy},
     rollout::fetch_policy,
     text_table::TextTable,
+    time::now,
 };
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +59,7 @@ impl ExplainPolicy {
         {
             return Err(anyhow!("EdgeCluster {cluster} not found"));
         }
-        let at = self.at.unwrap_or_else(Timestamp::now);
+        let at = self.at.unwrap_or_else(now);
         let planned = plan(&objects.world(), at);
         let report =
             planned.report.policies.get(&key).ok_or_else(|| {

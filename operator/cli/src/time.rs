@@ -3,6 +3,12 @@
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 
+/// Now in whole seconds, which is what stored times have: a plan at a fraction of one would not be a plan's of what it stored.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 /// `45s`, `12m`, `5h`, `3d`: the largest unit that is at least two, or one of the smallest.
 pub(crate) fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).as_secs().max(0);

@@ -186,6 +186,7 @@ async fn api_rollout_verbs_write_what_the_planner_reads() {
 
     assert!(rollout("retry").unwrap_err().contains("was not rolled back"));
     set_status(&policies, run_in("RolledBack", "RolledBack")).await;
+    assert!(rollout("resume").unwrap_err().contains("rollout retry"));
     rollout("retry").unwrap();
     let first = annotation("nave.dev/retry").await.unwrap();
     rollout("retry").unwrap();

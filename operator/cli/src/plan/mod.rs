@@ -19,6 +19,7 @@ use self::{difference::Difference, documents::Documents};
 use crate::{
     connection::Connection,
     output::{self, Format},
+    time::now,
 };
 
 /// Show what the hub would do with the objects in some files, without a cluster
@@ -42,7 +43,7 @@ pub(crate) struct PlanVerb {
 
 impl PlanVerb {
     pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
-        let at = self.at.unwrap_or_else(Timestamp::now);
+        let at = self.at.unwrap_or_else(now);
         let mut files = Documents::default();
         for file in &self.filename {
             files.read(file, connection.namespace_flag())?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 use kube::api::Patch;
-use nave_crds::{PlacementPolicy, RESUME_ANNOTATION, view::conditions};
+use nave_crds::{PlacementPolicy, RESUME_ANNOTATION, RolloutPhase, view::conditions};
 use serde_json::json;
 
 use super::Target;
@@ -24,6 +24,13 @@ impl Resume {
     pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut steered = self.target.fetch(connection).await?;
         let paused = steered.policy.spec.rollout.paused;
+        if let Some(RolloutPhase::RollingBack | RolloutPhase::RolledBack) = phase(&steered.policy) {
+            bail!(
+                "{} was rolled back, or is being: a rollback that began goes to its end, and then `kubectl nave rollout \
+                 retry` starts anew",
+                steered.named()
+            );
+        }
         let stopped = is_stopped_by_budget(&steered.policy);
         if !paused && !stopped {
             bail!("{} is neither paused nor stopped by its failure budget", steered.named());
@@ -39,6 +46,10 @@ impl Resume {
         steered.annotate(RESUME_ANNOTATION, &generation.to_string()).await?;
         steered.say("resumed; this run no longer stops for its failure budget", out)
     }
+}
+
+fn phase(policy: &PlacementPolicy) -> Option<RolloutPhase> {
+    Some(policy.status.as_ref()?.run.as_ref()?.phase)
 }
 
 fn is_stopped_by_budget(policy: &PlacementPolicy) -> bool {
