@@ -1,5 +1,18 @@
-//! The spoke's agent as a library: `store` keeps versions, `pull` fills it, `commands` is what people call by hand.
+//! The spoke's agent as a library: `session` talks to the hub, `execute` drives what was told, `pull` fills the `store`,
+//! `activate` gives versions to runtimes. `app` wires them; `commands` is what people call by hand.
 
+mod accelerators;
+pub mod activate;
+pub mod app;
+pub mod args;
 pub mod commands;
+pub mod config;
+pub mod execute;
+pub mod facts;
+pub mod identity;
+pub mod metrics;
+pub mod observed;
 pub mod pull;
+pub mod session;
+pub mod state;
 pub mod store;

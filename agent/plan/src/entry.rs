@@ -3,8 +3,6 @@
 use nave_names::{Digest, ModelName, Namespace, PolicyName, VersionName};
 use serde::{Deserialize, Serialize};
 
-use crate::window::Window;
-
 /// What identifies a row of the desired set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,4 +77,19 @@ pub struct Transfer {
     /// When weights may be pulled; empty = always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
+}
+
+/// Hours of some days of the week in a time zone, in the wire's words; whoever pulls reads them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// `Mon` to `Sun`; empty = every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<String>,
+    /// Time of day, `22:00`.
+    pub start: String,
+    /// Time of day; not after `start` = the next day's.
+    pub end: String,
+    /// IANA name.
+    pub time_zone: String,
 }

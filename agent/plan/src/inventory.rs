@@ -67,6 +67,16 @@ impl Folder {
         Self { version: version.clone(), short: digest.to_hex()[..12].to_owned() }
     }
 
+    /// The version in its name.
+    pub const fn version(&self) -> &VersionName {
+        &self.version
+    }
+
+    /// Whether it would be the folder of `digest`.
+    pub fn is_of(&self, digest: &Digest) -> bool {
+        digest.to_hex().starts_with(&self.short)
+    }
+
     /// Reads a folder's name; `None` for one that Nave did not make.
     pub fn parse(name: &str) -> Option<Self> {
         let (version, short) = name.rsplit_once('-')?;

@@ -12,10 +12,9 @@ mod plan;
 mod refuse;
 mod rows;
 mod step;
-pub mod window;
 
 pub use attempts::{Attempts, Class, Failed, Failure, Subject};
-pub use entry::{Action, Entry, EntryKey, Transfer};
+pub use entry::{Action, Entry, EntryKey, Transfer, Window};
 pub use inventory::{Active, Folder, Inventory, Job, ModelInventory, Record};
 pub use ledger::{Desired, Ledger, Refusal};
 pub use plan::{Plan, plan};

@@ -14,7 +14,6 @@ use crate::{
     refuse::{refusals, refuse, serve_entries},
     rows::{Row, plan_rows},
     step::Step,
-    window::gate_windows,
 };
 
 /// For a version that is put back without an entry that says how long it may take.
@@ -37,8 +36,7 @@ pub struct Plan {
 pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
     let wanted = serve_entries(ledger, inventory);
     let refused = refusals(ledger, inventory);
-    let mut again = Again(inventory.attempts.next_retry(now));
-    let mut steps = plan_pulls(ledger, inventory, now, &mut again);
+    let mut steps = plan_pulls(ledger, inventory, now);
     let models: BTreeSet<&ModelName> = inventory.models.keys().chain(wanted.keys()).collect();
     for model in models {
         let empty = ModelInventory::default();
@@ -67,14 +65,11 @@ pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
     }
     let roots = plan_roots(ledger, inventory);
     steps.extend(plan_collect(ledger, inventory, &roots, now));
-    Plan { steps, rows: plan_rows(ledger, inventory, &refused, now), roots, recheck_at: again.0 }
-}
-
-struct Again(Option<Timestamp>);
-
-impl Again {
-    fn at(&mut self, at: Option<Timestamp>) {
-        self.0 = self.0.into_iter().chain(at).min();
+    Plan {
+        steps,
+        rows: plan_rows(ledger, inventory, &refused),
+        roots,
+        recheck_at: inventory.attempts.next_retry(now),
     }
 }
 
@@ -86,14 +81,9 @@ enum Goal {
     Remove,
 }
 
-fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp, again: &mut Again) -> Vec<Step> {
+fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Step> {
     let mut wanted: BTreeMap<Digest, &Entry> = BTreeMap::new();
     for entry in ledger.entries().iter().filter(|entry| needs_pull(entry, inventory)) {
-        let (open, look) = gate_windows(&entry.transfer.windows, now);
-        again.at(look);
-        if !open {
-            continue;
-        }
         let slot = wanted.entry(entry.manifest_digest).or_insert(entry);
         if entry.action > slot.action {
             *slot = entry;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use nave_names::{Digest, ModelName, Namespace, VersionName};
 
 use crate::{
@@ -12,7 +11,6 @@ use crate::{
     inventory::{Active, Inventory, Job, ModelInventory},
     ledger::Ledger,
     refuse::EntryRefusal,
-    window::gate_windows,
 };
 
 /// Where a version is, in the wire's words.
@@ -72,7 +70,6 @@ pub(crate) fn plan_rows(
     ledger: &Ledger,
     inventory: &Inventory,
     refused: &BTreeMap<EntryKey, EntryRefusal>,
-    now: Timestamp,
 ) -> Vec<Row> {
     let mut rows: BTreeMap<Key, Said> = BTreeMap::new();
     let mut entries: Vec<&Entry> = ledger.entries().iter().collect();
@@ -82,7 +79,7 @@ pub(crate) fn plan_rows(
         let key = (entry.key.namespace.clone(), entry.key.model.clone(), entry.key.version.clone());
         rows.entry(key).or_insert_with(|| match refused.get(&entry.key) {
             Some(refusal) => Said::because(Phase::Rejected, None, refusal.reason, &refusal.message),
-            None => say_entry(entry, inventory, now),
+            None => say_entry(entry, inventory),
         });
     }
     for (model, state) in &inventory.models {
@@ -117,7 +114,7 @@ fn key_of(model: &ModelName, active: &Active) -> Key {
     (active.namespace.clone(), model.clone(), active.version.clone())
 }
 
-fn say_entry(entry: &Entry, inventory: &Inventory, now: Timestamp) -> Said {
+fn say_entry(entry: &Entry, inventory: &Inventory) -> Said {
     let digest = entry.manifest_digest;
     let wanted = Active::of(entry);
     let empty = ModelInventory::default();
@@ -149,9 +146,6 @@ fn say_entry(entry: &Entry, inventory: &Inventory, now: Timestamp) -> Said {
     let phase = if pulling || inventory.partial.contains(&digest) { Phase::Pulling } else { Phase::Pending };
     if let Some(failure) = pull {
         return Said::because(phase, None, &failure.reason, &failure.message);
-    }
-    if !gate_windows(&entry.transfer.windows, now).0 {
-        return Said::because(Phase::Pending, None, "Window", "waits for its transfer window");
     }
     Said::plain(phase, None)
 }

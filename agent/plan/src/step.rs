@@ -24,7 +24,7 @@ pub enum Step {
         /// Limits of the site.
         transfer: Transfer,
     },
-    /// Stop pulling: nobody asks for it now, or its window is shut. What is there already stays.
+    /// Stop pulling: nobody asks for it now.
     CancelPull {
         /// Of the manifest.
         digest: Digest,

@@ -2,7 +2,7 @@
 
 mod spoke;
 
-use nave_agent_plan::{Action, Refusal, Step, window::Window};
+use nave_agent_plan::{Action, Refusal, Step};
 use nave_names::{Generation, VersionName};
 use spoke::{Outcome, Spoke, entry, prefetch, serve, snapshot};
 
@@ -236,19 +236,13 @@ fn a_damaged_folder_is_said_and_laid_out_anew() {
 }
 
 #[test]
-fn a_shut_window_holds_the_pull_and_stops_one_that_runs() {
+fn a_pull_that_nobody_asks_for_any_more_is_stopped() {
     let mut spoke = Spoke::new();
-    let mut night = serve("defects", "1");
-    night.transfer.windows =
-        vec![Window { days: vec![], start: "22:00".into(), end: "04:00".into(), time_zone: "UTC".into() }];
-    spoke.tell(&snapshot(1, &[night.clone()])).unwrap();
+    spoke.tell(&snapshot(1, &[serve("defects", "1")])).unwrap();
+    spoke.inventory.running.insert(nave_agent_plan::Job::Pull(spoke::digest("defects", "1")));
     assert!(spoke.plan().steps.is_empty());
-    assert_eq!(spoke.rows(), ["defects 1 Pending Window"]);
-    spoke.wait(10 * 3600);
-    assert!(matches!(spoke.plan().steps[..], [Step::Pull { .. }]));
-    spoke.inventory.running.insert(nave_agent_plan::Job::Pull(night.manifest_digest));
-    assert!(spoke.plan().steps.is_empty());
-    spoke.wait(6 * 3600);
+    assert_eq!(spoke.rows(), ["defects 1 Pulling"]);
+    spoke.tell(&snapshot(2, &[])).unwrap();
     assert!(matches!(spoke.plan().steps[..], [Step::CancelPull { .. }]));
 }
 

@@ -13,7 +13,7 @@ use super::StoreError;
 pub(super) const READ_ONLY: u32 = 0o444;
 
 /// Makes the names in a folder durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let open = File::open(dir).map_err(StoreError::io("open folder", dir))?;
     open.sync_all().map_err(StoreError::io("sync folder", dir))
 }
@@ -26,7 +26,7 @@ pub(super) fn sync_file_system(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// Replaces `path` by `bytes`, all or nothing.
-pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     let staged = path.with_extension("new");
     match fs::remove_file(&staged) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -76,6 +76,15 @@ impl Store {
         Ok(done)
     }
 
+    /// Whether `target` holds exactly the version's files, without reading them: names, sizes, and that each is the
+    /// store's own file or not older than it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotHeld`], or what the file system says.
+    pub fn is_laid_out(&self, digest: &Digest, target: &Path) -> Result<bool, StoreError> {
+        self.is_materialised(self.manifest(digest)?.files(), target)
+    }
+
     fn lay_out(&self, files: &[FileEntry], folder: &Path) -> Result<Materialised, StoreError> {
         let mut done = Materialised::default();
         let mut way = Way::Clone;

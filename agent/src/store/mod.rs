@@ -10,7 +10,7 @@
 //! Everything here blocks; async callers use `spawn_blocking`.
 
 mod chunk_index;
-mod durable;
+pub(crate) mod durable;
 mod error;
 mod gc;
 mod journal;
@@ -155,6 +155,16 @@ impl Store {
         }
         digests.sort_unstable();
         Ok(digests)
+    }
+
+    /// Digests of the versions that an interrupted or running pull has left parts of.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn unfinished(&self) -> Result<Vec<Digest>, StoreError> {
+        let folders = gc::entries(&self.inner.dir.join("staging"))?;
+        let digest = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).and_then(parse_hex);
+        Ok(folders.iter().filter_map(digest).collect())
     }
 
     /// Every version that the store holds, sorted by digest.

@@ -1,0 +1,158 @@
+//! The wiring of `nave-agent run`, and nothing else: who gets what, in which order they start, and how they end.
+
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use axum::Router;
+use nave_runtime::{
+    address,
+    admin::{self, SharedRegistry},
+    drain::Drain,
+    readiness::Readiness,
+};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    activate::{Activator, Hook},
+    config::Config,
+    execute::{Executor, Parts},
+    facts::{self, Roots},
+    identity::IdentityStore,
+    metrics::Metrics,
+    pull::Puller,
+    session,
+    store::Store,
+};
+
+/// Ranged requests at once, all pulls together, unless the site says otherwise: enough to fill a gigabit link at 100 ms.
+const DEFAULT_RANGES: u32 = 16;
+
+/// Where a running agent listens.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Addresses {
+    /// The admin port.
+    pub http: SocketAddr,
+}
+
+/// An agent whose parts run.
+#[derive(Debug)]
+pub struct App {
+    /// Where it listens.
+    pub addresses: Addresses,
+    tasks: JoinSet<anyhow::Result<()>>,
+    drain: Drain,
+}
+
+impl App {
+    /// Starts everything. Whatever is wrong on this machine is an error now; a hub that is away is not.
+    ///
+    /// # Errors
+    /// What could not be opened, bound or read.
+    pub async fn start(config: Config, address_file: Option<PathBuf>, drain: Drain) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        fs::create_dir_all(&config.state_dir)
+            .with_context(|| format!("cannot create the state folder {}", config.state_dir.display()))?;
+        let listener = TcpListener::bind(config.http_listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (httpListen)", config.http_listen))?;
+        let addresses = Addresses { http: listener.local_addr()? };
+        if let Some(path) = address_file {
+            address::write(&path, &addresses)?;
+        }
+        let readiness = Readiness::new();
+        let inventory_guard = readiness.guard("inventory of store and models");
+        let registry = SharedRegistry::default();
+        let metrics = Metrics::new(&registry);
+        let mut tasks = JoinSet::new();
+        let served = admin::serve(listener, readiness.clone(), registry, Router::new(), drain.clone());
+        tasks.spawn(async move { served.await.context("the admin port broke") });
+
+        let identities = IdentityStore::open(&config.state_dir)?;
+        let (desk, desk_end) = session::desk();
+        let parts = open(&config, desk, metrics.clone(), drain.clone()).await?;
+        let (executor, spoke, observed) = tokio::task::spawn_blocking(|| Executor::begin(parts)).await??;
+        inventory_guard.release();
+        tasks.spawn(async move {
+            executor.run().await;
+            Ok(())
+        });
+
+        let looked = {
+            let config = Arc::clone(&config);
+            tokio::task::spawn_blocking(move || facts::look(&config, &Roots::default())).await?
+        };
+        let (site_sender, site) = watch::channel(Arc::new(looked));
+        let looking = facts::keep_looking(
+            Arc::clone(&config),
+            Roots::default(),
+            site_sender,
+            observed.clone(),
+            drain.clone(),
+        );
+        tasks.spawn(async move {
+            looking.await;
+            Ok(())
+        });
+
+        // A spoke that was told before serves without its hub: it does not wait for a session to be ready.
+        let was_told = observed.borrow().generation.0 > 0;
+        let joined = identities.load()?.is_none().then(|| readiness.guard("joining the hub"));
+        let first_session = (!was_told).then(|| readiness.guard("first session with the hub"));
+        let context = session::Context {
+            config,
+            identities,
+            spoke,
+            observed,
+            site,
+            desk: desk_end,
+            metrics,
+            drain: drain.clone(),
+        };
+        tasks.spawn(async move {
+            session::run(context, joined, first_session).await;
+            Ok(())
+        });
+        Ok(Self { addresses, tasks, drain })
+    }
+
+    /// Waits for the end: the drain, or the first part that ends by itself.
+    ///
+    /// # Errors
+    /// Why a part ended.
+    pub async fn wait(mut self) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended
+                .unwrap_or_else(|error| Err(anyhow::anyhow!(error).context("a part of the agent broke off")));
+            if outcome.is_ok() {
+                outcome = ended;
+            }
+            // One part alone is no agent.
+            self.drain.start();
+        }
+        outcome
+    }
+}
+
+async fn open(
+    config: &Arc<Config>,
+    desk: session::UrlDesk,
+    metrics: Metrics,
+    drain: Drain,
+) -> anyhow::Result<Parts> {
+    let dir = config.state_dir.join("store");
+    let store =
+        tokio::task::spawn_blocking(move || Store::open(dir)).await?.context("cannot open the store")?;
+    let hook = config.hook.clone().map(Hook::new).transpose()?;
+    let ranges = config.max_concurrent_ranges.unwrap_or(DEFAULT_RANGES);
+    let puller = Puller::new(store.clone(), ranges, config.s3_ca_file.as_deref())?;
+    Ok(Parts {
+        config: Arc::clone(config),
+        activator: Activator::new(store, config.models_dir.clone(), hook),
+        puller: Arc::new(puller),
+        desk,
+        metrics,
+        drain,
+    })
+}

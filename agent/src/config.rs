@@ -1,0 +1,419 @@
+//! What the site wants: a YAML file, flags and environment over it. Read once, checked whole, so that a mistake ends the
+//! process with a sentence instead of showing up at the first assignment.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nave_names::ClusterName;
+use serde::Deserialize;
+
+use crate::identity::CaHash;
+
+/// Where state lies unless said.
+const DEFAULT_STATE_DIR: &str = "/var/lib/nave-agent";
+/// Reachable from the spoke itself only, unless said.
+const DEFAULT_HTTP: &str = "127.0.0.1:9090";
+/// A hook that takes longer than this for its own part has hung.
+const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where the hub listens unless an address says.
+const DEFAULT_HUB_PORT: u16 = 7443;
+
+/// The file, as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// `host:port` of the hub.
+    pub hub: Option<String>,
+    /// Name of this spoke's EdgeCluster; absent = the join token's.
+    pub cluster: Option<String>,
+    /// `sha256:<hex>` of the hub's CA, as `kubectl nave token create` printed it.
+    pub ca_hash: Option<String>,
+    /// File with the join token; needed until the spoke has joined.
+    pub join_token_file: Option<PathBuf>,
+    /// Everything that the agent writes lies below it.
+    pub state_dir: Option<PathBuf>,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub http_listen: Option<String>,
+    /// For the EdgeCluster, if joining creates it.
+    pub labels: BTreeMap<String, String>,
+    /// Free facts for placement, beside those that the agent finds out.
+    pub facts: BTreeMap<String, String>,
+    /// Most ranged requests at once.
+    pub max_concurrent_ranges: Option<u32>,
+    /// PEM file of authorities that S3's certificate may come from, beside the system's.
+    pub s3_ca_file: Option<PathBuf>,
+    /// What serves models here; absent = `files`.
+    pub runtimes: Option<RuntimesFile>,
+    /// Limits for the store.
+    pub storage: StorageFile,
+}
+
+/// What serves models here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RuntimesFile {
+    /// Folders that other programs read.
+    pub files: Option<FilesFile>,
+    /// A command or an address that is told.
+    pub hook: Option<HookFile>,
+}
+
+/// The runtime `files`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FilesFile {
+    /// Absent = `models` below the state folder. Best on the file system of the store: then nothing is stored twice.
+    pub dir: Option<PathBuf>,
+}
+
+/// The runtime `hook`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HookFile {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Or: POST JSON there.
+    pub url: Option<String>,
+    /// Polled after a switch until it answers 2xx; `{model}` and `{version}` are filled in.
+    pub health_url: Option<String>,
+    /// `30s`; absent = one minute.
+    pub timeout: Option<String>,
+}
+
+/// Limits for the store.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StorageFile {
+    /// Bytes, such as `200Gi`.
+    pub quota: Option<String>,
+}
+
+/// What stands over the file: flags and environment.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--hub`
+    pub hub: Option<String>,
+    /// `--cluster`
+    pub cluster: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--join-token-file`
+    pub join_token_file: Option<PathBuf>,
+    /// `NAVE_JOIN_TOKEN`
+    pub join_token: Option<String>,
+    /// `--ca-hash`
+    pub ca_hash: Option<String>,
+    /// `--http-listen`
+    pub http_listen: Option<String>,
+}
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the hub is.
+    pub hub: HubAddress,
+    /// The wanted name.
+    pub cluster: Option<ClusterName>,
+    /// The pinned CA.
+    pub ca_hash: Option<CaHash>,
+    /// Where the join token comes from.
+    pub join_token: JoinToken,
+    /// Everything that the agent writes lies below it.
+    pub state_dir: PathBuf,
+    /// Where the admin port listens.
+    pub http_listen: SocketAddr,
+    /// For the EdgeCluster.
+    pub labels: BTreeMap<String, String>,
+    /// For placement.
+    pub facts: BTreeMap<String, String>,
+    /// Most ranged requests at once; `None` = the puller decides.
+    pub max_concurrent_ranges: Option<u32>,
+    /// More authorities for S3.
+    pub s3_ca_file: Option<PathBuf>,
+    /// Whether `files` is served.
+    pub files: bool,
+    /// Where models are laid out.
+    pub models_dir: PathBuf,
+    /// The hook, if configured.
+    pub hook: Option<HookConfig>,
+}
+
+/// `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubAddress {
+    /// Name or IP address; no brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Where the join token comes from. Read when it is needed, since a mounted Secret may come later than the process.
+#[derive(Clone)]
+pub enum JoinToken {
+    /// None was configured: fine once the spoke has joined.
+    Absent,
+    /// The text itself.
+    Text(String),
+    /// A file with it.
+    File(PathBuf),
+}
+
+/// How a hook is called.
+#[derive(Clone, Debug)]
+pub struct HookConfig {
+    /// What is called.
+    pub target: HookTarget,
+    /// Polled after a switch.
+    pub health_url: Option<String>,
+    /// How long a call may take.
+    pub timeout: Duration,
+}
+
+/// What is called.
+#[derive(Clone, Debug)]
+pub enum HookTarget {
+    /// Program and arguments; never empty.
+    Command(Vec<String>),
+    /// POST.
+    Url(url::Url),
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration {} is not right", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where, and what was expected.
+        #[source]
+        source: serde_yaml::Error,
+    },
+    /// A value is missing or wrong.
+    #[error("configuration: {field}: {problem}")]
+    Value {
+        /// Its name in the file.
+        field: &'static str,
+        /// What was expected.
+        problem: String,
+    },
+}
+
+impl ConfigFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file and the place in it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })
+    }
+}
+
+impl Config {
+    /// The file with `over` laid over it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] names the field.
+    pub fn new(file: ConfigFile, over: Overrides) -> Result<Self, ConfigError> {
+        let value = |field, problem: String| ConfigError::Value { field, problem };
+        let Some(hub) = over.hub.or(file.hub) else {
+            return Err(value("hub", "missing: give it here or with --hub host:port".to_owned()));
+        };
+        let hub = hub.parse().map_err(|problem| value("hub", problem))?;
+        let cluster = over.cluster.or(file.cluster).filter(|name| !name.is_empty());
+        let cluster =
+            cluster.map(ClusterName::new).transpose().map_err(|e| value("cluster", e.to_string()))?;
+        let ca_hash = over.ca_hash.or(file.ca_hash).filter(|hash| !hash.is_empty());
+        let ca_hash = ca_hash
+            .map(|hash| hash.parse())
+            .transpose()
+            .map_err(|e: crate::identity::BadCaHash| value("caHash", e.to_string()))?;
+        let http_listen = over.http_listen.or(file.http_listen).unwrap_or_else(|| DEFAULT_HTTP.to_owned());
+        let http_listen = http_listen.parse().map_err(|_| {
+            value("httpListen", format!("{http_listen:?} is not an address such as 127.0.0.1:9090"))
+        })?;
+        let state_dir = over.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into());
+        let join_token = match (over.join_token, over.join_token_file.or(file.join_token_file)) {
+            (Some(text), _) if !text.trim().is_empty() => JoinToken::Text(text.trim().to_owned()),
+            (_, Some(path)) => JoinToken::File(path),
+            (_, None) => JoinToken::Absent,
+        };
+        let runtimes =
+            file.runtimes.unwrap_or(RuntimesFile { files: Some(FilesFile::default()), hook: None });
+        let hook = runtimes.hook.map(HookConfig::new).transpose()?;
+        let (files, dir) = runtimes.files.map_or((false, None), |files| (true, files.dir));
+        Ok(Self {
+            hub,
+            cluster,
+            ca_hash,
+            join_token,
+            models_dir: dir.unwrap_or_else(|| state_dir.join("models")),
+            state_dir,
+            http_listen,
+            labels: file.labels,
+            facts: file.facts,
+            max_concurrent_ranges: file.max_concurrent_ranges,
+            s3_ca_file: file.s3_ca_file,
+            files,
+            hook,
+        })
+    }
+}
+
+impl HookConfig {
+    fn new(file: HookFile) -> Result<Self, ConfigError> {
+        let value = |field, problem: &str| ConfigError::Value { field, problem: problem.to_owned() };
+        let target = match (file.command.is_empty(), file.url) {
+            (false, None) => HookTarget::Command(file.command),
+            (true, Some(url)) => {
+                let url = url.parse().map_err(|_| value("runtimes.hook.url", "not a URL"))?;
+                HookTarget::Url(url)
+            }
+            (false, Some(_)) => return Err(value("runtimes.hook", "either command or url, not both")),
+            (true, None) => return Err(value("runtimes.hook", "needs a command or a url")),
+        };
+        let timeout = file.timeout.map_or(Ok(DEFAULT_HOOK_TIMEOUT), |text| {
+            let span: jiff::SignedDuration =
+                text.parse().map_err(|_| value("runtimes.hook.timeout", "not a duration such as 30s"))?;
+            Duration::try_from(span).map_err(|_| value("runtimes.hook.timeout", "negative"))
+        })?;
+        if let Some(url) = &file.health_url {
+            let probe = url.replace("{model}", "m").replace("{version}", "1");
+            probe.parse::<url::Url>().map_err(|_| value("runtimes.hook.healthUrl", "not a URL"))?;
+        }
+        Ok(Self { target, health_url: file.health_url, timeout })
+    }
+}
+
+impl std::str::FromStr for HubAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fail = || format!("{text:?} is not an address such as hub.example.com:7443");
+        let text_ = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
+        let (host, port) = match text_.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, port.parse().map_err(|_| fail())?)
+            }
+            Some(_) | None => (text_, DEFAULT_HUB_PORT),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_host = !host.is_empty()
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'_'));
+        if is_host { Ok(Self { host: host.to_owned(), port }) } else { Err(fail()) }
+    }
+}
+
+impl std::fmt::Display for HubAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl JoinToken {
+    /// The token's text; `None` = none was configured.
+    ///
+    /// # Errors
+    /// The file could not be read, or is empty.
+    pub fn read(&self) -> Result<Option<String>, ConfigError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Text(text) => Ok(Some(text.clone())),
+            Self::File(path) => {
+                let text = fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                let text = text.trim();
+                if text.is_empty() {
+                    let problem = format!("{} is empty", path.display());
+                    return Err(ConfigError::Value { field: "joinTokenFile", problem });
+                }
+                Ok(Some(text.to_owned()))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Absent => f.write_str("Absent"),
+            Self::Text(_) => f.write_str("Text(..)"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(yaml: &str) -> Result<Config, ConfigError> {
+        Config::new(serde_yaml::from_str(yaml).unwrap(), Overrides::default())
+    }
+
+    #[test]
+    fn addresses_with_and_without_port() {
+        for (text, shown) in [
+            ("hub.example.com", "hub.example.com:7443"),
+            ("10.0.0.1:99", "10.0.0.1:99"),
+            ("[::1]:99", "[::1]:99"),
+            ("https://hub:7443/", "hub:7443"),
+        ] {
+            assert_eq!(text.parse::<HubAddress>().unwrap().to_string(), shown);
+        }
+        for bad in ["", ":1", "hub:x", "a b:1", "hub/path"] {
+            assert!(bad.parse::<HubAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = config("hub: hub.example.com\nstateDir: /s\n").unwrap();
+        assert_eq!(config.models_dir, Path::new("/s/models"));
+        assert!(config.files && config.hook.is_none());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (yaml, field) in [
+            ("stateDir: /s", "hub"),
+            ("hub: h\ncluster: Bad_Name", "cluster"),
+            ("hub: h\ncaHash: sha256:12", "caHash"),
+            ("hub: h\nhttpListen: nowhere", "httpListen"),
+            ("hub: h\nruntimes: {hook: {}}", "runtimes.hook"),
+            ("hub: h\nruntimes: {hook: {command: [x], timeout: soon}}", "runtimes.hook.timeout"),
+        ] {
+            let error = config(yaml).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("configuration: {field}: ")), "{error}");
+        }
+        assert!(serde_yaml::from_str::<ConfigFile>("hubb: h").unwrap_err().to_string().contains("hubb"));
+    }
+
+    #[test]
+    fn a_token_is_not_shown_by_debug() {
+        assert!(!format!("{:?}", JoinToken::Text("secret".into())).contains("secret"));
+    }
+}

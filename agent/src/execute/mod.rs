@@ -1,0 +1,342 @@
+//! Drives the plan: the one task that owns the ledger, the records and the inventory. It plans, starts the steps, and
+//! plans again whenever something was told, has ended, or is due. Nothing else changes what is served.
+
+mod begin;
+mod model_step;
+mod publish;
+mod pulls;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use nave_agent_plan::{
+    Attempts, Desired, EntryKey, EntryRefusal, Inventory, Job, Ledger, Plan, Refusal, Step, Subject, plan,
+    refusals,
+};
+use nave_names::{Digest, ModelName};
+use nave_runtime::drain::Drain;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{self, JoinError, JoinSet},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    activate::{Activator, ModelScan},
+    metrics::Metrics,
+    observed::{Condition, Observed},
+    pull::PullError,
+    session::{UrlDesk, chain},
+    state::StateFile,
+    store::{GcReport, Roots, Store, StoreError},
+};
+use model_step::ModelDone;
+use pulls::Pulls;
+
+pub use begin::Parts;
+
+/// Progress of pulls is looked at this often while there are any.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// What is served and the store's room are looked at this often.
+const HEALTH_EVERY: Duration = Duration::from_secs(30);
+/// A step that is under way when the agent is told to end gets this long; a hook may be at work.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// What the hub told, and what became of it.
+struct Told {
+    desired: Desired,
+    outcome: oneshot::Sender<Result<Vec<(EntryKey, EntryRefusal)>, Refusal>>,
+}
+
+/// The executor's front: takes what the hub tells.
+#[derive(Clone, Debug)]
+pub struct Spoke {
+    told: mpsc::Sender<Told>,
+}
+
+impl Spoke {
+    /// Takes a desired set over or refuses it. It is on disk when this returns. `None` = the agent is ending.
+    pub async fn tell(&self, desired: Desired) -> Option<Result<Vec<(EntryKey, EntryRefusal)>, Refusal>> {
+        let (outcome, answer) = oneshot::channel();
+        self.told.send(Told { desired, outcome }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Time that never jumps: a retry must not wait for a clock that was set back.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    wall: Timestamp,
+    at: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.at.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.wall.checked_add(passed).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// What a collection came to, and what the store holds after it: complete versions and parts of others.
+type Collected = Result<(GcReport, Vec<Digest>, Vec<Digest>), StoreError>;
+
+/// What ended.
+enum Done {
+    Pull(Digest, Result<(), PullError>),
+    Model(Box<ModelDone>),
+    Collect(Collected),
+    Health(Condition),
+}
+
+/// The task.
+pub struct Executor {
+    ledger_file: StateFile,
+    serving_file: StateFile,
+    ledger: Ledger,
+    inventory: Inventory,
+    roots: Option<BTreeSet<Digest>>,
+    activator: Activator,
+    pulls: Pulls,
+    desk: UrlDesk,
+    tasks: JoinSet<Done>,
+    jobs: HashMap<task::Id, Job>,
+    serving: Condition,
+    storage_trouble: Option<String>,
+    observed: watch::Sender<Arc<Observed>>,
+    told: mpsc::Receiver<Told>,
+    metrics: Metrics,
+    clock: Clock,
+    drain: Drain,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("generation", &self.ledger.generation()).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// Runs until the agent drains.
+    pub async fn run(mut self) {
+        let mut progress = interval(PROGRESS_EVERY);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut health = interval(HEALTH_EVERY);
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let drain = self.drain.clone();
+        while !drain.is_started() {
+            let plan = plan(&self.ledger, &self.inventory, self.clock.now());
+            self.protect(&plan).await;
+            for step in plan.steps.clone() {
+                self.start(step).await;
+            }
+            // What was just started shows in the rows too.
+            let plan = nave_agent_plan::plan(&self.ledger, &self.inventory, self.clock.now());
+            self.publish(&plan);
+            let until_due = self.until_due(&plan);
+            tokio::select! {
+                () = drain.started() => {}
+                Some(told) = self.told.recv() => self.take(told).await,
+                Some(done) = self.tasks.join_next_with_id() => self.take_done(done).await,
+                _ = progress.tick(), if !self.pulls.is_empty() => {}
+                _ = health.tick() => self.start_health_check(),
+                () = self.desk.opened() => self.inventory.attempts.retry_transient(self.clock.now()),
+                () = sleep(until_due) => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    fn until_due(&self, plan: &Plan) -> Duration {
+        // With steps left over, something could not be started: soon again, but not at once.
+        let Some(at) = plan.recheck_at else { return Duration::from_secs(3600) };
+        let wait = Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default();
+        wait + Duration::from_millis(10)
+    }
+
+    /// Writes down what must stay in the store before anything relies on it.
+    async fn protect(&mut self, plan: &Plan) {
+        if self.roots.as_ref() == Some(&plan.roots) {
+            return;
+        }
+        let asked: BTreeSet<Digest> =
+            self.ledger.entries().iter().map(|entry| entry.manifest_digest).collect();
+        let why = |digest: &Digest| if asked.contains(digest) { "desired" } else { "to go back to" };
+        let roots = Roots(plan.roots.iter().map(|digest| (*digest, why(digest).to_owned())).collect());
+        let store = self.activator.store().clone();
+        match blocking(move || store.set_roots(&roots)).await {
+            Some(Ok(())) => self.roots = Some(plan.roots.clone()),
+            Some(Err(error)) => self.trouble(&error),
+            None => {}
+        }
+    }
+
+    fn trouble(&mut self, error: &dyn std::error::Error) {
+        let text = chain(error);
+        tracing::warn!(error = text, "cannot write the agent's state");
+        self.storage_trouble = Some(text);
+    }
+
+    async fn take(&mut self, Told { desired, outcome }: Told) {
+        let generation = desired.generation;
+        let result = match self.ledger.accept(&desired) {
+            Err(refusal) => Err(refusal),
+            Ok(next) => {
+                let saved = self.save_ledger(&next).await;
+                if let Some(problem) = saved.err() {
+                    // Not durable means not accepted: the hub tells it again with the next connection.
+                    Err(Refusal::Malformed(format!("this spoke cannot write its ledger: {problem}")))
+                } else {
+                    self.told_anew(&next, &desired);
+                    self.ledger = next;
+                    tracing::info!(%generation, entries = self.ledger.entries().len(), "told");
+                    Ok(refusals(&self.ledger, &self.inventory).into_iter().collect())
+                }
+            }
+        };
+        if outcome.send(result).is_err() {
+            tracing::debug!(%generation, "the session that told this has ended");
+        }
+    }
+
+    async fn save_ledger(&mut self, next: &Ledger) -> Result<(), String> {
+        if *next == self.ledger {
+            return Ok(());
+        }
+        let (file, content) = (self.ledger_file.clone(), next.clone());
+        match blocking(move || file.save(&content)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                self.trouble(&error);
+                Err(chain(&error))
+            }
+            None => Err("the agent is ending".to_owned()),
+        }
+    }
+
+    /// What failed is forgotten for entries that changed or were told again: the hub wants another try.
+    fn told_anew(&mut self, next: &Ledger, desired: &Desired) {
+        let attempts: &mut Attempts = &mut self.inventory.attempts;
+        let known = self.ledger.entries();
+        for entry in &desired.entries {
+            if desired.base.is_some() || !known.contains(entry) {
+                attempts.forget(&Subject::Pull(entry.manifest_digest));
+                attempts.forget(&Subject::Switch(entry.key.model.clone(), entry.manifest_digest));
+            }
+        }
+        attempts.retain(|subject| match subject {
+            Subject::Pull(digest) => next.entries().iter().any(|entry| entry.manifest_digest == *digest),
+            Subject::Switch(model, digest) => next
+                .entries()
+                .iter()
+                .any(|entry| entry.key.model == *model && entry.manifest_digest == *digest),
+            Subject::Revert(_) | Subject::Tidy(_) | Subject::Remove(_) | Subject::Collect => true,
+        });
+        self.pulls.restart_changed(next);
+    }
+
+    async fn start(&mut self, step: Step) {
+        let job = step.job();
+        match step {
+            Step::Pull { key, digest, action, transfer } => {
+                let pull = self.pulls.begin(&self.desk, key, digest, action, &transfer);
+                self.spawn(job, async move { Done::Pull(digest, pull.await) });
+            }
+            Step::CancelPull { digest } => self.pulls.cancel(&digest),
+            Step::Collect { .. } => {
+                let collect = collect(self.activator.store().clone());
+                self.spawn(job, async move { Done::Collect(collect.await) });
+            }
+            Step::Adopt { model, active } => {
+                let subject = Subject::Tidy(model.clone());
+                self.change_record(&model, subject, |record| record.adopt(&active)).await;
+            }
+            step @ (Step::Stage { .. }
+            | Step::Activate { .. }
+            | Step::Probe { .. }
+            | Step::Revert { .. }
+            | Step::Retire { .. }
+            | Step::Remove { .. }) => self.start_model_step(job, step).await,
+        }
+    }
+
+    fn spawn(&mut self, job: Job, work: impl Future<Output = Done> + Send + 'static) {
+        let id = self.tasks.spawn(work).id();
+        self.jobs.insert(id, job.clone());
+        self.inventory.running.insert(job);
+    }
+
+    async fn take_done(&mut self, done: Result<(task::Id, Done), JoinError>) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        if let Some(job) = self.jobs.remove(&id) {
+            self.inventory.running.remove(&job);
+        }
+        match done.map(|(_, done)| done) {
+            Ok(Done::Pull(digest, outcome)) => self.pull_done(digest, outcome),
+            Ok(Done::Model(done)) => self.model_done(*done).await,
+            Ok(Done::Collect(outcome)) => self.collect_done(outcome),
+            Ok(Done::Health(condition)) => self.serving = condition,
+            // The plan starts it again from what is on disk.
+            Err(error) => tracing::error!(%error, "a step broke off"),
+        }
+    }
+
+    fn collect_done(&mut self, outcome: Collected) {
+        match outcome {
+            Ok((report, held, unfinished)) => {
+                self.metrics.step("collect", true);
+                if !report.versions.is_empty() {
+                    tracing::info!(versions = report.versions.len(), bytes = report.bytes, "collected");
+                }
+                self.inventory.held = held.into_iter().collect();
+                self.inventory.partial = unfinished.into_iter().collect();
+                self.inventory.attempts.forget(&Subject::Collect);
+            }
+            Err(error) => {
+                self.metrics.step("collect", false);
+                self.failed(Subject::Collect, error.reason(), &chain(&error));
+            }
+        }
+    }
+
+    fn scanned(&mut self, model: &ModelName, scan: ModelScan) {
+        let state = self.inventory.models.entry(model.clone()).or_default();
+        state.folders = scan.folders;
+        state.linked = scan.linked;
+        if state.is_empty() {
+            self.inventory.models.remove(model);
+        }
+    }
+
+    /// What is under way ends or is told to: pulls keep what they have, a step on a model is finished.
+    async fn finish(mut self) {
+        self.pulls.cancel_all();
+        let all = async {
+            while let Some(done) = self.tasks.join_next_with_id().await {
+                self.take_done(done).await;
+            }
+        };
+        if timeout(DRAIN_PATIENCE, all).await.is_err() {
+            tracing::warn!("a step did not end in time; the next start goes on with it");
+        }
+        tracing::info!("drained");
+    }
+}
+
+async fn collect(store: Store) -> Collected {
+    let collect = move || {
+        let report = store.gc()?;
+        Ok((report, store.digests()?, store.unfinished()?))
+    };
+    blocking(collect)
+        .await
+        .unwrap_or(Err(StoreError::Damaged { what: "the collection broke off: something".to_owned() }))
+}
+
+/// Blocking work; `None` = it broke off.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    task::spawn_blocking(work).await.ok()
+}

@@ -1,0 +1,104 @@
+//! From plan and progress to what the session and the metrics show.
+
+use std::sync::Arc;
+
+use nave_agent_plan::{Phase, Plan, Row};
+use nave_names::Digest;
+
+use super::Executor;
+use crate::{
+    observed::{Condition, Observed, Reported},
+    pull::{Progress, Stage},
+    store::Space,
+};
+
+/// Below this much room in the store's file system a spoke is no place for another model.
+const LEAST_ROOM: u64 = 256 << 20;
+
+/// Every phase, so that one that nothing is in any more goes to 0.
+const PHASES: [(Phase, &str); 9] = [
+    (Phase::Pending, "pending"),
+    (Phase::Pulling, "pulling"),
+    (Phase::Verifying, "verifying"),
+    (Phase::Staged, "staged"),
+    (Phase::Activating, "activating"),
+    (Phase::Serving, "serving"),
+    (Phase::Failed, "failed"),
+    (Phase::Rejected, "rejected"),
+    (Phase::Removing, "removing"),
+];
+
+impl Executor {
+    pub(super) fn publish(&mut self, plan: &Plan) {
+        self.metrics.pulled_bytes.inc_by(self.pulls.newly_fetched());
+        self.metrics.generation.set(self.ledger.generation().0.cast_signed());
+        let rows: Vec<Reported> = plan.rows.iter().map(|row| self.with_progress(row)).collect();
+        self.metrics.versions(PHASES.iter().map(|(phase, word)| {
+            let count = rows.iter().filter(|reported| reported.row.phase == *phase).count();
+            (*word, i64::try_from(count).unwrap_or(i64::MAX))
+        }));
+        let held = self.ledger.entries().iter().map(|entry| (entry.key.clone(), entry.manifest_digest));
+        let next = Observed {
+            generation: self.ledger.generation(),
+            held: held.collect(),
+            rows,
+            storage: self.storage(),
+            serving: self.serving.clone(),
+        };
+        self.observed.send_if_modified(|current| {
+            let changed = **current != next;
+            if changed {
+                *current = Arc::new(next);
+            }
+            changed
+        });
+    }
+
+    fn with_progress(&self, row: &Row) -> Reported {
+        let mut reported = Reported { row: row.clone(), bytes_done: 0, bytes_total: 0 };
+        let Some(progress) = self.desired_digest(row).and_then(|digest| self.pulls.progress(&digest)) else {
+            return reported;
+        };
+        reported.bytes_done = progress.bytes_done;
+        reported.bytes_total = progress.bytes_total;
+        if row.phase == Phase::Pulling {
+            overlay(&mut reported.row, &progress);
+        }
+        reported
+    }
+
+    fn desired_digest(&self, row: &Row) -> Option<Digest> {
+        let entry = self.ledger.entries().iter().find(|entry| {
+            entry.key.namespace == row.namespace
+                && entry.key.model == row.model
+                && entry.key.version == row.version
+        })?;
+        Some(entry.manifest_digest)
+    }
+
+    fn storage(&self) -> Condition {
+        if let Some(trouble) = &self.storage_trouble {
+            return Condition::Unhealthy(trouble.clone());
+        }
+        match self.activator.store().space() {
+            Ok(Space { total, available }) if available < LEAST_ROOM => {
+                let path = self.activator.store().dir().display().to_string();
+                Condition::Unhealthy(format!("{path} has {available} of {total} bytes left"))
+            }
+            Ok(_) => Condition::Healthy,
+            Err(error) => Condition::Unhealthy(error.to_string()),
+        }
+    }
+}
+
+fn overlay(row: &mut Row, progress: &Progress) {
+    match progress.stage {
+        Stage::Manifest | Stage::Checking | Stage::Fetching => {}
+        Stage::WaitingForWindow => {
+            row.phase = Phase::Pending;
+            row.reason = "Window".to_owned();
+            row.message = "waits for its transfer window".to_owned();
+        }
+        Stage::Verifying | Stage::Publishing | Stage::Complete => row.phase = Phase::Verifying,
+    }
+}

@@ -1,0 +1,162 @@
+//! Pulls under way: started for the plan, asked for progress, stopped when nobody wants them or their limits changed.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use nave_agent_plan::{Action, Class, EntryKey, Failed, Ledger, Subject, Transfer};
+use nave_names::Digest;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Executor;
+use crate::{
+    pull::{Limits, Priority, Progress, PullError, PullRequest, Puller, Window},
+    session::{UrlDesk, chain},
+};
+
+/// A pull that gets no byte for so long says so and is begun anew, which asks for new URLs and new connections.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Running {
+    cancel: CancellationToken,
+    progress: watch::Receiver<Progress>,
+    transfer: Transfer,
+    fetched: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Pulls {
+    puller: Arc<Puller>,
+    running: BTreeMap<Digest, Running>,
+}
+
+impl Pulls {
+    pub(super) const fn new(puller: Arc<Puller>) -> Self {
+        Self { puller, running: BTreeMap::new() }
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        desk: &UrlDesk,
+        key: EntryKey,
+        digest: Digest,
+        action: Action,
+        transfer: &Transfer,
+    ) -> impl Future<Output = Result<(), PullError>> + Send + 'static {
+        tracing::info!(model = %key.model, version = %key.version, %digest, "pulling");
+        let (sender, progress) = watch::channel(Progress::default());
+        let cancel = CancellationToken::new();
+        let request = PullRequest {
+            manifest_digest: digest,
+            source: Arc::new(desk.source(key, digest)),
+            limits: limits(transfer),
+            priority: match action {
+                Action::Serve => Priority::Serve,
+                Action::Prefetch | Action::Unknown(_) => Priority::Prefetch,
+            },
+            patience: PATIENCE,
+            progress: sender,
+            cancel: cancel.clone(),
+        };
+        let running = Running { cancel, progress, transfer: transfer.clone(), fetched: 0 };
+        self.running.insert(digest, running);
+        let puller = Arc::clone(&self.puller);
+        async move { puller.pull(request).await.map(drop) }
+    }
+
+    pub(super) fn cancel(&self, digest: &Digest) {
+        if let Some(running) = self.running.get(digest) {
+            running.cancel.cancel();
+        }
+    }
+
+    pub(super) fn cancel_all(&self) {
+        self.running.values().for_each(|running| running.cancel.cancel());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    pub(super) fn progress(&self, digest: &Digest) -> Option<Progress> {
+        Some(self.running.get(digest)?.progress.borrow().clone())
+    }
+
+    /// A pull whose limits were changed is stopped; the next plan begins it again with the new ones, where it stopped.
+    pub(super) fn restart_changed(&self, next: &Ledger) {
+        for (digest, running) in &self.running {
+            let same = next
+                .entries()
+                .iter()
+                .any(|entry| entry.manifest_digest == *digest && entry.transfer == running.transfer);
+            if !same {
+                running.cancel.cancel();
+            }
+        }
+    }
+
+    /// Bytes that came over the network since the last call.
+    pub(super) fn newly_fetched(&mut self) -> u64 {
+        let newly = |running: &mut Running| {
+            let fetched = running.progress.borrow().bytes_fetched;
+            let newly = fetched.saturating_sub(running.fetched);
+            running.fetched = fetched;
+            newly
+        };
+        self.running.values_mut().map(newly).sum()
+    }
+}
+
+fn limits(transfer: &Transfer) -> Limits {
+    // Windows that could not be read were refused with the whole desired set.
+    let window = |window: &nave_agent_plan::Window| {
+        Window::parse(&window.days, &window.start, &window.end, &window.time_zone).ok()
+    };
+    Limits {
+        max_bytes_per_second: (transfer.max_bytes_per_second > 0).then_some(transfer.max_bytes_per_second),
+        windows: transfer.windows.iter().filter_map(window).collect(),
+    }
+}
+
+impl Executor {
+    pub(super) fn pull_done(&mut self, digest: Digest, outcome: Result<(), PullError>) {
+        self.metrics.pulled_bytes.inc_by(self.pulls.newly_fetched());
+        self.pulls.running.remove(&digest);
+        let subject = Subject::Pull(digest);
+        self.inventory.partial.insert(digest);
+        match outcome {
+            Ok(()) => {
+                self.metrics.step("pull", true);
+                tracing::info!(%digest, "verified");
+                self.inventory.partial.remove(&digest);
+                self.inventory.held.insert(digest);
+                self.inventory.attempts.forget(&subject);
+            }
+            Err(PullError::Cancelled) => tracing::debug!(%digest, "pull stopped"),
+            Err(error) => {
+                self.metrics.step("pull", false);
+                let message = chain(&error);
+                let class = classify(&error);
+                tracing::warn!(%digest, reason = error.reason(), error = message, "failed to pull");
+                let what = Failed { reason: error.reason(), message: &message, class };
+                self.inventory.attempts.failed(subject, what, self.clock.now(), rand::random());
+            }
+        }
+    }
+}
+
+/// Trouble on the way says nothing about the version.
+const fn classify(error: &PullError) -> Class {
+    match error {
+        PullError::Cancelled | PullError::SourceUnavailable { .. } => Class::Transient,
+        PullError::UrlsRefused { .. }
+        | PullError::VersionBroken { .. }
+        | PullError::AccessDenied { .. }
+        | PullError::DigestMismatch { .. }
+        | PullError::FileDigestMismatch { .. }
+        | PullError::ManifestMismatch { .. }
+        | PullError::ManifestRefused { .. }
+        | PullError::Store(_)
+        | PullError::Client(_) => Class::Failed,
+    }
+}

@@ -1,0 +1,82 @@
+//! What `/metrics` shows of a spoke. Labels are words of our own lists, never names of models or errors' texts.
+
+use std::sync::{PoisonError, atomic::AtomicU64};
+
+use nave_runtime::admin::SharedRegistry;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+
+/// All of them. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// 1 while there is a session.
+    pub connected: Gauge,
+    /// Of the ledger.
+    pub generation: Gauge,
+    /// Bytes of weights that came over the network.
+    pub pulled_bytes: Counter<u64, AtomicU64>,
+    sessions_ended: Family<Cause, Counter>,
+    steps: Family<StepLabels, Counter>,
+    rows: Family<PhaseLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+impl Metrics {
+    /// Metrics that are shown by `registry`.
+    pub fn new(registry: &SharedRegistry) -> Self {
+        let metrics = Self::default();
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register(
+            "nave_agent_connected",
+            "1 while there is a session with the hub",
+            metrics.connected.clone(),
+        );
+        registry.register("nave_agent_generation", "Generation of the ledger", metrics.generation.clone());
+        registry.register(
+            "nave_agent_pulled_bytes",
+            "Bytes of weights fetched",
+            metrics.pulled_bytes.clone(),
+        );
+        registry.register(
+            "nave_agent_sessions_ended",
+            "Sessions that ended or did not begin, by cause",
+            metrics.sessions_ended.clone(),
+        );
+        registry.register("nave_agent_steps", "Steps taken, by kind and result", metrics.steps.clone());
+        registry.register("nave_agent_versions", "Versions by phase", metrics.rows.clone());
+        drop(registry);
+        metrics
+    }
+
+    pub(crate) fn session_ended(&self, cause: &'static str) {
+        self.sessions_ended.get_or_create(&Cause { cause }).inc();
+    }
+
+    pub(crate) fn step(&self, step: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.steps.get_or_create(&StepLabels { step, result }).inc();
+    }
+
+    pub(crate) fn versions(&self, phases: impl Iterator<Item = (&'static str, i64)>) {
+        for (phase, count) in phases {
+            self.rows.get_or_create(&PhaseLabel { phase }).set(count);
+        }
+    }
+}
