@@ -90,6 +90,9 @@ pub enum StepState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRun {
+    /// The model whose version it brings; absent = the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The version that it brings.
     pub target: String,
     /// When the target was set.

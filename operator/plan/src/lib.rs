@@ -2,15 +2,26 @@
 //! report that says why, come out. No client, no clock, no environment, no random source: the same input gives the same
 //! plan, in whatever order it was put together.
 
+mod claims;
+mod conditions;
 mod document;
+mod entries;
+mod events;
+mod input;
+mod outcome;
+mod placement;
 mod plan;
+mod planner;
 mod report;
+mod rollout;
+mod status;
 mod world;
 
 pub use document::plan_document;
 pub use plan::{Plan, PlanEvent, Severity, plan};
+pub use planner::Planner;
 pub use report::{
     Category, ConditionReport, Excluded, ExclusionReason, Explanation, Name, PolicyReport, Ranked, Report,
     Wait,
 };
-pub use world::{PolicyKey, VersionKey, World};
+pub use world::{PolicyKey, PolicyKeyError, VersionKey, World};

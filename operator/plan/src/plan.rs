@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use nave_crds::{ClusterAssignmentSpec, PlacementPolicyStatus};
 use nave_names::ClusterName;
 
-use crate::{PolicyKey, Report, World};
+use crate::{Planner, PolicyKey, Report, World};
 
 /// What shall be written, and why.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +47,5 @@ pub enum Severity {
 
 /// Plans from scratch.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
-    let _ = (world, now);
-    Plan::default()
+    Planner::new(world).plan(now)
 }

@@ -1,0 +1,132 @@
+//! Conditions of a PlacementPolicy: renderings of what was decided, in the words of the contract.
+
+use std::collections::BTreeMap;
+
+use nave_crds::{
+    RolloutPhase, StepState,
+    view::conditions::{AVAILABLE, CONFLICTED, DEGRADED, PLACED, PROGRESSING, Status},
+};
+
+use crate::{
+    Category, ConditionReport, ExclusionReason,
+    input::Policy,
+    placement::Choice,
+    rollout::{Look, Rolled},
+};
+
+/// What conditions are rendered from.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) look: &'a Look<'a>,
+    pub(crate) choice: &'a Choice,
+    pub(crate) rolled: &'a Rolled<'a>,
+}
+
+/// Placed, Progressing, Available, Degraded, Conflicted.
+pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<ConditionReport> {
+    vec![placed(facts), progressing(facts), available(facts), degraded(facts), conflicted(facts)]
+}
+
+fn report(type_: &'static str, status: Status, reason: &'static str, message: String) -> ConditionReport {
+    ConditionReport { type_, status, reason, message }
+}
+
+fn placed(facts: &Facts<'_>) -> ConditionReport {
+    let selected = facts.choice.selected.len();
+    let number = facts.policy.number;
+    if number == Some(0) {
+        return report(PLACED, Status::True, "Placed", "numberOfClusters is 0".into());
+    }
+    let excluded = excluded_by_reason(facts);
+    if selected == 0 {
+        return report(PLACED, Status::False, "NoClusters", format!("no cluster is selected{excluded}"));
+    }
+    match number {
+        Some(number) if selected < number => {
+            let message = format!("{selected} of {number} clusters are selected{excluded}");
+            report(PLACED, Status::False, "NotEnoughClusters", message)
+        }
+        Some(_) | None => report(PLACED, Status::True, "Placed", format!("{selected} clusters are selected")),
+    }
+}
+
+fn excluded_by_reason(facts: &Facts<'_>) -> String {
+    let mut counts: BTreeMap<ExclusionReason, usize> = BTreeMap::new();
+    for excluded in &facts.choice.excluded {
+        *counts.entry(excluded.reason).or_default() += 1;
+    }
+    let parts: Vec<String> =
+        counts.iter().map(|(reason, count)| format!("{count} {}", reason.as_str())).collect();
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
+}
+
+fn progressing(facts: &Facts<'_>) -> ConditionReport {
+    let (status, reason) = match facts.rolled.state {
+        StepState::Paused | StepState::FailureBudget | StepState::RolledBack => (Status::False, "Paused"),
+        StepState::RollingBack
+        | StepState::Prefetching
+        | StepState::Updating
+        | StepState::Soaking
+        | StepState::AwaitingApproval => (Status::True, "RollingOut"),
+        StepState::Waiting => (Status::False, "Waiting"),
+        StepState::Complete => (Status::False, "Complete"),
+    };
+    let run = &facts.rolled.run;
+    let mut message = format!("step {} of {}: {:?}", run.step, facts.policy.steps.len(), facts.rolled.state);
+    let frozen = facts.policy.frozen();
+    for text in frozen.iter().chain(&facts.policy.annotations.malformed) {
+        message.push_str("; ");
+        message.push_str(text);
+    }
+    report(PROGRESSING, status, reason, message)
+}
+
+fn available(facts: &Facts<'_>) -> ConditionReport {
+    let seats = &facts.rolled.seats;
+    let serving = seats.iter().filter(|seat| seat.is(Category::Serving)).count();
+    let deferred = seats.iter().filter(|seat| seat.is(Category::Deferred)).count();
+    let message = format!("{serving} of {} clusters serve {}", seats.len(), facts.policy.target());
+    if !seats.is_empty() && serving == seats.len() {
+        return report(AVAILABLE, Status::True, "AllServing", message);
+    }
+    let connected_serve = seats.iter().filter(|seat| seat.connected()).all(|seat| seat.is(Category::Serving));
+    if deferred > 0 && connected_serve {
+        return report(AVAILABLE, Status::Unknown, "Deferred", format!("{message}, {deferred} are deferred"));
+    }
+    report(AVAILABLE, Status::False, "NotAllServing", message)
+}
+
+fn degraded(facts: &Facts<'_>) -> ConditionReport {
+    let rolled = facts.rolled;
+    let failed = rolled.seats.iter().filter(|seat| seat.is(Category::Failed)).count();
+    if rolled.run.phase == RolloutPhase::RolledBack {
+        let message = format!("the rollout of {} was rolled back", facts.policy.target());
+        return report(DEGRADED, Status::True, "RolledBack", message);
+    }
+    if rolled.gates.over_budget || rolled.run.phase == RolloutPhase::RollingBack {
+        let limit = facts.policy.max_failures.of(rolled.seats.len());
+        let message = format!("{failed} clusters failed, {limit} may");
+        return report(DEGRADED, Status::True, "FailureBudget", message);
+    }
+    if facts.look.version.is_some_and(crate::input::Version::withdrawn) {
+        return report(DEGRADED, Status::True, "Withdrawn", facts.look.version_problem());
+    }
+    report(DEGRADED, Status::False, "None", String::new())
+}
+
+fn conflicted(facts: &Facts<'_>) -> ConditionReport {
+    let outranked: Vec<_> =
+        facts.choice.excluded.iter().filter(|one| one.reason == ExclusionReason::Outranked).collect();
+    match outranked.first() {
+        Some(first) => {
+            let others = match outranked.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let message = format!("{}: {}{others}", first.cluster, first.message);
+            report(CONFLICTED, Status::True, "Outranked", message)
+        }
+        None => report(CONFLICTED, Status::False, "None", String::new()),
+    }
+}

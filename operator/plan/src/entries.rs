@@ -1,0 +1,68 @@
+//! Entries: what all policies ask of one cluster, as its ClusterAssignment stores it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use nave_crds::{Action, AssignmentEntry, ClusterAssignmentSpec};
+
+use crate::input::{Assignment, Catalogue, Cluster, Held, Policy, Told};
+
+/// What a cluster's assignment is put together from.
+#[derive(Debug)]
+pub(crate) struct Desk<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) stored: &'a Assignment,
+    pub(crate) catalogue: &'a Catalogue,
+}
+
+impl Desk<'_> {
+    /// The assignment that the cluster shall have, if that is another than the stored one. `asked` is sorted by policy.
+    pub(crate) fn assemble(&self, asked: &[(&Policy, &Held)]) -> Option<ClusterAssignmentSpec> {
+        let mut entries = Vec::new();
+        for (policy, held) in asked {
+            if let Some(told) = &held.prefetch {
+                entries.push(self.entry(policy, Action::Prefetch, Some(told)));
+            }
+            if let Some(told) = &held.serve {
+                entries.push(self.entry(policy, Action::Serve, Some(told)));
+            }
+            if let Some(at) = held.wait {
+                let mut entry = self.entry(policy, Action::Wait, None);
+                entry.told_at = at.map(Time);
+                entries.push(entry);
+            }
+        }
+        let stored = self.stored.entries();
+        if stored.len() == entries.len() && stored.eq(entries.iter()) {
+            return None;
+        }
+        Some(ClusterAssignmentSpec { generation: self.stored.generation().saturating_add(1), entries })
+    }
+
+    fn entry(&self, policy: &Policy, action: Action, told: Option<&Told>) -> AssignmentEntry {
+        let spec = &policy.object.spec;
+        AssignmentEntry {
+            namespace: policy.key.namespace.clone(),
+            policy: policy.key.name.clone(),
+            model: spec.model.name.clone(),
+            version: told.map(|told| told.version.to_string()).unwrap_or_default(),
+            manifest_digest: told.map(|told| self.digest(policy, told)).unwrap_or_default(),
+            action,
+            told_at: told.and_then(|told| told.at).map(Time),
+            previous_version: told.and_then(|told| told.previous.as_deref()).map(ToOwned::to_owned),
+            serving: spec.serving.clone(),
+            transfer: self.cluster.object.spec.transfer.clone(),
+            on_removal: spec.on_removal,
+        }
+    }
+
+    /// The version's digest; of one that is gone, what its entry carries already.
+    fn digest(&self, policy: &Policy, told: &Told) -> String {
+        let known = self.catalogue.find(&policy.key.namespace, policy.model(), &told.version);
+        let digest = known.map_or("", |version| version.manifest_digest());
+        if !digest.is_empty() {
+            return digest.to_owned();
+        }
+        let same = |entry: &&AssignmentEntry| entry.model == policy.model() && entry.version == *told.version;
+        let stored = self.stored.entries_of(&policy.key).find(same);
+        stored.map(|entry| entry.manifest_digest.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,155 @@
+//! Scores: what each prioritizer says of each candidate, -100 to 100, in exact fixed-point numbers, so that the same
+//! candidates rank alike on every machine.
+
+use std::sync::Arc;
+
+use nave_crds::{Prioritizer, PrioritizerKind};
+
+use super::Member;
+
+/// One point, in units of a score: 18 decimal places, enough to tell two exabytes apart that differ by a byte.
+pub(crate) const POINT: i128 = 1_000_000_000_000_000_000;
+const BEST: i128 = 100 * POINT;
+const WORST: i128 = -BEST;
+
+/// One prioritizer's scores, in the candidates' order.
+#[derive(Debug)]
+pub(crate) struct Scores {
+    pub(crate) name: Arc<str>,
+    pub(crate) weight: i128,
+    pub(crate) of: Vec<i128>,
+}
+
+/// What every prioritizer says of every candidate.
+pub(crate) fn score(prioritizers: &[Prioritizer], candidates: &[&Member<'_>]) -> Vec<Scores> {
+    prioritizers
+        .iter()
+        .map(|prioritizer| Scores {
+            name: name(prioritizer),
+            weight: i128::from(prioritizer.weight),
+            of: score_by(prioritizer, candidates),
+        })
+        .collect()
+}
+
+fn name(prioritizer: &Prioritizer) -> Arc<str> {
+    match prioritizer.by {
+        PrioritizerKind::Steady => "Steady".into(),
+        PrioritizerKind::Balance => "Balance".into(),
+        PrioritizerKind::AcceleratorMemory => "AcceleratorMemory".into(),
+        PrioritizerKind::StorageAvailable => "StorageAvailable".into(),
+        PrioritizerKind::Label => format!("Label/{}", prioritizer.key.as_deref().unwrap_or_default()).into(),
+    }
+}
+
+fn score_by(prioritizer: &Prioritizer, candidates: &[&Member<'_>]) -> Vec<i128> {
+    let values = candidates.iter().map(|member| value(prioritizer, member)).collect::<Vec<_>>();
+    if prioritizer.by == PrioritizerKind::Steady {
+        let same = values.windows(2).all(|pair| pair[0] == pair[1]);
+        return values.iter().map(|chosen| if *chosen == Some(1) && !same { BEST } else { 0 }).collect();
+    }
+    linear(&values, prioritizer.weight)
+}
+
+/// What is scaled: more is better. Nothing where it is unknown.
+fn value(prioritizer: &Prioritizer, member: &Member<'_>) -> Option<i128> {
+    let cluster = &member.spoke.cluster;
+    match prioritizer.by {
+        PrioritizerKind::Steady => Some(i128::from(member.chosen)),
+        PrioritizerKind::Balance => {
+            let others = member.spoke.assignment.serve_entries.saturating_sub(member.serve_entries);
+            i128::try_from(others).ok().map(|count| -count)
+        }
+        PrioritizerKind::AcceleratorMemory => {
+            let accelerators = cluster.capacity().map_or(&[][..], |capacity| &capacity.accelerators);
+            let usable = accelerators.iter().filter(|accelerator| accelerator.usable);
+            Some(usable.map(|accelerator| i128::from(accelerator.memory_bytes.unwrap_or(0))).sum())
+        }
+        PrioritizerKind::StorageAvailable => cluster.available_bytes().map(i128::from),
+        PrioritizerKind::Label => {
+            let key = prioritizer.key.as_deref().unwrap_or_default();
+            cluster.labels().get(key).and_then(|text| number(text))
+        }
+    }
+}
+
+/// The smallest -100, the largest 100. An unknown value gets the worse end for the weight's sign; where all known ones
+/// are equal, those get the better end then. All alike: 0.
+fn linear(values: &[Option<i128>], weight: i32) -> Vec<i128> {
+    let known = || values.iter().flatten().copied();
+    let all_known = values.iter().all(Option::is_some);
+    let (Some(least), Some(most)) = (known().min(), known().max()) else { return vec![0; values.len()] };
+    if least == most && all_known {
+        return vec![0; values.len()];
+    }
+    let (better, worse) = if weight < 0 { (WORST, BEST) } else { (BEST, WORST) };
+    let scaled = |value: i128| if least == most { better } else { scale(value - least, most - least) };
+    values.iter().map(|value| value.map_or(worse, scaled)).collect()
+}
+
+/// `200 x part / whole - 100` points, rounded down. Divides digit by digit, so that nothing overflows.
+fn scale(part: i128, whole: i128) -> i128 {
+    const HALF: i128 = 1_000_000_000;
+    let points = 200 * part;
+    let first = (points % whole) * HALF;
+    let second = (first % whole) * HALF;
+    (points / whole) * POINT + (first / whole) * HALF + second / whole - BEST
+}
+
+/// A label's value as a number of billionths; anything beyond a quintillion is not taken for a number.
+fn number(text: &str) -> Option<i128> {
+    const PLACES: usize = 9;
+    const LONGEST_WHOLE: usize = 18;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let decimal = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !decimal(whole) || !decimal(fraction) {
+        return None;
+    }
+    if whole.len() > LONGEST_WHOLE {
+        return None;
+    }
+    let fraction: String = fraction.chars().chain(std::iter::repeat('0')).take(PLACES).collect();
+    let value: i128 = format!("0{whole}{fraction}").parse().ok()?;
+    Some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaling_is_linear_and_exact_at_the_ends() {
+        assert_eq!(linear(&[Some(0), Some(50), Some(100)], 1), [WORST, 0, BEST]);
+        assert_eq!(linear(&[Some(7), Some(7)], 1), [0, 0]);
+        assert_eq!(linear(&[Some(7), None, Some(7)], 1), [BEST, WORST, BEST]);
+        assert_eq!(linear(&[Some(7), None], -1), [WORST, BEST]);
+        assert_eq!(linear(&[Some(1), None, Some(3)], -2), [WORST, BEST, BEST]);
+        assert_eq!(linear(&[None, None], 1), [0, 0]);
+        let exabyte = 1_i128 << 60;
+        let scores = linear(&[Some(0), Some(exabyte - 1), Some(exabyte)], 1);
+        assert!(scores[1] < scores[2], "a byte in an exabyte counts");
+    }
+
+    #[test]
+    fn numbers_in_labels() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("12", Some(12_000_000_000)),
+            ("1.5", Some(1_500_000_000)),
+            ("-3", Some(-3_000_000_000)),
+            (".25", Some(250_000_000)),
+            ("0.1234567891", Some(123_456_789)),
+            ("", None),
+            ("a", None),
+            ("1.2.3", None),
+            ("inf", None),
+            ("1234567890123456789", None),
+        ] {
+            assert_eq!(number(text), value, "{text}");
+        }
+    }
+}

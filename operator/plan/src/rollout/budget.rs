@@ -1,0 +1,114 @@
+//! Budgets: slots of maxConcurrent, and how many of each group may be away.
+
+use std::collections::BTreeMap;
+
+use super::standing::Seat;
+use crate::{Category, input::Policy, placement::Member};
+
+/// The groups of a disruption budget: which one each seat is in, and how many of it may be away.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// Empty = no budget.
+    limits: Vec<usize>,
+}
+
+impl Groups {
+    /// The groups of the selected clusters, and each one's group.
+    pub(crate) fn of(policy: &Policy, selected: &[&Member<'_>]) -> (Self, Vec<usize>) {
+        let Some((label, share)) = &policy.budget else {
+            return (Self { limits: Vec::new() }, vec![0; selected.len()]);
+        };
+        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut sizes: Vec<usize> = Vec::new();
+        let mut group_of = Vec::with_capacity(selected.len());
+        for member in selected {
+            let value = member.spoke.cluster.labels().get(label).map_or("", String::as_str);
+            let group = *groups.entry(value).or_insert_with(|| {
+                sizes.push(0);
+                sizes.len() - 1
+            });
+            sizes[group] += 1;
+            group_of.push(group);
+        }
+        (Self { limits: sizes.into_iter().map(|size| share.of(size)).collect() }, group_of)
+    }
+}
+
+/// What of both budgets is used.
+#[derive(Debug)]
+pub(crate) struct Budget<'a> {
+    groups: &'a Groups,
+    away: Vec<usize>,
+    used: usize,
+    slots: usize,
+}
+
+/// Which budget has nothing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    Slots,
+    Group,
+}
+
+impl<'a> Budget<'a> {
+    /// What the seats use. In a rollback, one that was sent back counts while it is on the way, as failed or not.
+    pub(crate) fn of(policy: &Policy, groups: &'a Groups, seats: &[Seat<'_>]) -> Self {
+        let slots = policy.max_concurrent.at_least_one_of(seats.len());
+        let mut budget = Self { groups, away: vec![0; groups.limits.len()], used: 0, slots };
+        for seat in seats {
+            let sent_back = seat.standing.sent_back;
+            let returning = sent_back && seat.standing.flight_until.is_some();
+            let in_flight = seat.is(Category::InFlight) || seat.in_old_flight() || returning;
+            let failed = seat.is(Category::Failed) && !sent_back;
+            budget.used += usize::from(in_flight);
+            if in_flight || failed {
+                budget.leave(seat.group);
+            }
+        }
+        budget
+    }
+
+    /// Whether one more of a group may be in flight. `counted`: it is one of those counted in its group already.
+    pub(crate) fn short(&self, group: usize, counted: bool) -> Option<Short> {
+        if self.used >= self.slots {
+            return Some(Short::Slots);
+        }
+        if !counted && self.away.get(group).is_some_and(|away| *away >= self.groups.limits[group]) {
+            return Some(Short::Group);
+        }
+        None
+    }
+
+    /// Whether those in flight keep the limits, so that one of them may change what it is in flight for.
+    pub(crate) fn within(&self, group: usize) -> Option<Short> {
+        if self.used > self.slots {
+            return Some(Short::Slots);
+        }
+        if self.away.get(group).is_some_and(|away| *away > self.groups.limits[group]) {
+            return Some(Short::Group);
+        }
+        None
+    }
+
+    /// One more is in flight.
+    pub(crate) fn take(&mut self, group: usize, counted: bool) {
+        self.used += 1;
+        if !counted {
+            self.leave(group);
+        }
+    }
+
+    /// One that was in flight, or failed, is neither any more.
+    pub(crate) fn give_back(&mut self, group: usize, slot: bool) {
+        self.used -= usize::from(slot);
+        if let Some(away) = self.away.get_mut(group) {
+            *away -= 1;
+        }
+    }
+
+    fn leave(&mut self, group: usize) {
+        if let Some(away) = self.away.get_mut(group) {
+            *away += 1;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Gates: what must hold before anybody is told to switch, whoever it is.
+
+use nave_crds::{OnFailure, RolloutPhase};
+
+use super::{Look, standing::Seat, target::Run};
+use crate::Category;
+
+/// What is open and what is shut.
+#[derive(Clone, Debug)]
+pub(crate) struct Gates {
+    /// The target is known, Ready and not withdrawn.
+    pub(crate) usable: bool,
+    /// The policy is not fit to decide.
+    pub(crate) frozen: bool,
+    pub(crate) paused: bool,
+    /// More failed than may.
+    pub(crate) over_budget: bool,
+    /// And the run stops for it.
+    pub(crate) stopped: bool,
+    pub(crate) prefetch: bool,
+    /// Every selected cluster that could be waited for holds the weights, or somebody was told in this run already.
+    pub(crate) prefetched: bool,
+    pub(crate) window: bool,
+    /// Somebody selected is connected and not held.
+    pub(crate) anybody: bool,
+}
+
+impl Gates {
+    pub(crate) fn look(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> Self {
+        let policy = look.policy;
+        let failed = seats.iter().filter(|seat| seat.is(Category::Failed)).count();
+        let limit = policy.max_failures.of(seats.len());
+        let rolling = run.phase == RolloutPhase::Rolling;
+        let over_budget = failed > limit && (rolling || run.resumed.is_some());
+        let told = seats.iter().any(|seat| seat.standing.told_in_run);
+        let waited_for = |seat: &&Seat<'_>| seat.eligible() && !seat.standing.told;
+        Self {
+            usable: look.version.is_some_and(|version| version.usable()),
+            frozen: policy.frozen().is_some(),
+            paused: policy.paused(),
+            over_budget,
+            stopped: over_budget && rolling && run.resumed.is_none(),
+            prefetch: policy.prefetch(),
+            prefetched: !policy.prefetch()
+                || !rolling
+                || told
+                || seats.iter().filter(waited_for).all(|seat| seat.staged),
+            window: policy.windows.open_at(look.now),
+            anybody: seats.iter().any(Seat::active),
+        }
+    }
+
+    /// Whether a run that used up its budget turns back now.
+    pub(crate) fn turn_back(&self, look: &Look<'_>) -> bool {
+        self.stopped && !self.paused && !self.frozen && look.policy.on_failure() == OnFailure::Rollback
+    }
+
+    /// Whether steps may be passed.
+    pub(crate) fn allow_passing(&self) -> bool {
+        self.anybody && !self.paused && !self.stopped && self.prefetched && !self.frozen
+    }
+
+    /// Whether anybody may be told at all.
+    pub(crate) fn allow_telling(&self) -> bool {
+        self.usable && !self.frozen && !self.paused && !self.stopped && self.prefetched && self.window
+    }
+
+    /// Whether one cluster has what it must have before it is told.
+    pub(crate) fn staged(&self, seat: &Seat<'_>) -> bool {
+        !self.prefetch || seat.staged
+    }
+}

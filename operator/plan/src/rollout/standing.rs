@@ -1,0 +1,189 @@
+//! Standing: where each selected cluster is in the run, from its entry, its spoke's report and its connection.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use nave_crds::{EntryStatus, Phase};
+
+use super::{Look, target::Run};
+use crate::{
+    Category, Name,
+    input::{Held, Told},
+    placement::Member,
+};
+
+/// A selected cluster.
+#[derive(Debug)]
+pub(crate) struct Seat<'a> {
+    pub(crate) member: &'a Member<'a>,
+    /// Place in the disruption budget's groups.
+    pub(crate) group: usize,
+    /// What is asked of it: as stored, then as this plan leaves it.
+    pub(crate) asked: Held,
+    /// Told by this plan to switch to the target.
+    pub(crate) tell: bool,
+    /// Its spoke holds the target's weights, verified.
+    pub(crate) holds_target: bool,
+    /// And said so of what it is asked now.
+    pub(crate) staged: bool,
+    pub(crate) standing: Standing,
+}
+
+/// Where a selected cluster is.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) category: Category,
+    /// It has a Serve entry for the target.
+    pub(crate) told: bool,
+    /// That entry is of this run.
+    pub(crate) told_in_run: bool,
+    /// Since when it serves the target.
+    pub(crate) serving_since: Option<Timestamp>,
+    /// It is in flight, for the target or for another version, until then.
+    pub(crate) flight_until: Option<Timestamp>,
+    /// It was sent back in this run.
+    pub(crate) sent_back: bool,
+}
+
+impl Seat<'_> {
+    pub(crate) fn name(&self) -> &Name {
+        self.member.name()
+    }
+
+    pub(crate) fn connected(&self) -> bool {
+        self.member.spoke.cluster.connected()
+    }
+
+    pub(crate) fn held(&self) -> bool {
+        self.member.hold.is_some()
+    }
+
+    pub(crate) fn is(&self, category: Category) -> bool {
+        self.standing.category == category
+    }
+
+    /// A step may count on it: connected, and not held by requirements where it does not serve the target already.
+    pub(crate) fn active(&self) -> bool {
+        self.connected() && (!self.held() || self.is(Category::Serving))
+    }
+
+    /// Active and not failed.
+    pub(crate) fn eligible(&self) -> bool {
+        self.active() && !self.is(Category::Failed)
+    }
+
+    /// On the way to a version that is not the target.
+    pub(crate) fn in_old_flight(&self) -> bool {
+        !self.standing.told
+            && self.standing.flight_until.is_some()
+            && !self.held()
+            && !self.is(Category::Failed)
+    }
+}
+
+/// Whether a report is of the attempt that began when its entry was told, not of an older one.
+fn counts(row: &EntryStatus, told_at: Option<Timestamp>) -> bool {
+    told_at.is_none_or(|at| row.since.0 >= at)
+}
+
+/// Where a cluster is, given what is asked of it.
+pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member<'_>, asked: &Held) -> Standing {
+    let assignment = &member.spoke.assignment;
+    let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
+    let serve = asked.serve.as_ref();
+    let target = serve.filter(|serve| *serve.version == *look.policy.target());
+    let connected = member.spoke.cluster.connected();
+    let serving_since = match (target, row) {
+        (Some(told), Some(row)) if row.phase == Phase::Serving && counts(row, told.at) => Some(row.since.0),
+        _ => None,
+    };
+    let flight_until = serve.and_then(|serve| flight_until(look, member, serve));
+    let attempt = target.or(asked.prefetch.as_ref()).map_or(Some(run.started_at), |told| told.at);
+    let reported = row.is_some_and(|row| row.phase.is_failure() && counts(row, attempt));
+    let held = member.hold.is_some();
+    let late = target.is_some() && connected && !held && serving_since.is_none() && flight_until.is_none();
+    let category = if connected && serving_since.is_some() {
+        Category::Serving
+    } else if reported || late {
+        Category::Failed
+    } else if !connected || held {
+        Category::Deferred
+    } else if target.is_some() {
+        Category::InFlight
+    } else {
+        Category::Waiting
+    };
+    Standing {
+        category,
+        told: target.is_some(),
+        told_in_run: target.is_some_and(|told| told.at.is_some_and(|at| at >= run.started_at)),
+        serving_since,
+        flight_until,
+        sent_back: target.is_none() && sent_back(run, asked),
+    }
+}
+
+/// Until when a cluster is on the way to the version it was told; None = it is there, gave up, took too long, or is away.
+fn flight_until(look: &Look<'_>, member: &Member<'_>, told: &Told) -> Option<Timestamp> {
+    let connected_since = member.spoke.cluster.connected_since?;
+    let assignment = &member.spoke.assignment;
+    let is_target = *told.version == *look.policy.target();
+    if let Some(row) = assignment.row(look.namespace(), look.policy.model(), &told.version) {
+        // A cluster that is sent back, or overtaken by a new target, may never have left what it serves: then the spoke
+        // has nothing new to report, and that it knows the newest entries is what makes its old report count.
+        let fresh = counts(row, told.at) || (!is_target && assignment.observed());
+        if fresh && row.phase == Phase::Serving || counts(row, told.at) && row.phase.is_failure() {
+            return None;
+        }
+    }
+    let from = told.at.map_or(connected_since, |at| at.max(connected_since));
+    let until = from.saturating_add(look.policy.deadline).unwrap_or(Timestamp::MAX);
+    (until > look.now).then_some(until)
+}
+
+/// Whether what is asked was asked by sending the cluster back in this run.
+fn sent_back(run: &Run, asked: &Held) -> bool {
+    if !run.is_back() {
+        return false;
+    }
+    match &asked.serve {
+        Some(serve) => serve.at.is_some_and(|at| {
+            let itself = serve.previous.as_ref() == Some(&serve.version);
+            at > run.started_at || (at == run.started_at && itself)
+        }),
+        None => asked.wait.flatten().is_some_and(|at| at >= run.started_at),
+    }
+}
+
+/// Whether the spoke holds the target's weights, verified.
+pub(crate) fn holds_target(look: &Look<'_>, member: &Member<'_>) -> bool {
+    let assignment = &member.spoke.assignment;
+    let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
+    row.is_some_and(|row| row.phase.is_verified())
+}
+
+/// Whether the spoke said, of what it is asked now, that it holds the target's weights.
+pub(crate) fn staged(look: &Look<'_>, member: &Member<'_>) -> bool {
+    let assignment = &member.spoke.assignment;
+    let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
+    let since = member.held.prefetch.as_ref().and_then(|told| told.at);
+    row.is_some_and(|row| row.phase.is_verified() && (counts(row, since) || assignment.observed()))
+}
+
+/// The last version that a cluster really served, to go back to once it is told the target.
+pub(crate) fn previous_version(look: &Look<'_>, member: &Member<'_>) -> Option<Arc<str>> {
+    let (namespace, model, target) = (look.namespace(), look.policy.model(), look.policy.target());
+    let assignment = &member.spoke.assignment;
+    let serving = assignment
+        .rows_of(namespace, model)
+        .filter(|row| row.phase == Phase::Serving && row.version != target)
+        .max_by(|a, b| (a.since.0, &a.version).cmp(&(b.since.0, &b.version)));
+    if let Some(row) = serving {
+        return Some(Arc::from(row.version.as_str()));
+    }
+    let told = member.held.serve.as_ref()?;
+    if *told.version != *target && assignment.activated(namespace, model, &told.version) {
+        return Some(Arc::clone(&told.version));
+    }
+    told.previous.clone()
+}

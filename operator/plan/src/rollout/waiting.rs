@@ -1,0 +1,211 @@
+//! Waiting: for each selected cluster that may not be told, the first rule that holds it up, and when time alone ends it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use nave_crds::{RolloutPhase, WaitRule};
+
+use super::{
+    Look,
+    budget::{Budget, Groups, Short},
+    gates::Gates,
+    rollback::{Stuck, to_send},
+    standing::Seat,
+    steps::Need,
+    target::Run,
+};
+use crate::{Category, Name, Wait};
+
+/// What a plan has decided, when it is asked what holds up whom.
+#[derive(Debug)]
+pub(crate) struct Decided<'a> {
+    pub(crate) look: &'a Look<'a>,
+    pub(crate) run: &'a Run,
+    pub(crate) gates: &'a Gates,
+    pub(crate) groups: &'a Groups,
+    pub(crate) need: &'a Need,
+    pub(crate) stuck: &'a [Stuck],
+}
+
+/// What holds up whom, and at which instants time alone changes that.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    rules: BTreeMap<WaitRule, Row>,
+    pub(crate) recheck: Option<Timestamp>,
+    /// Somebody may be told as far as everything but the window and the budgets goes.
+    at_the_window: bool,
+    /// Somebody connected could be told, but for the version.
+    pub(crate) connected_without_version: bool,
+}
+
+/// Those that one rule holds up.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    clusters: Vec<Name>,
+    until: Option<Timestamp>,
+    message: Option<String>,
+}
+
+impl Waits {
+    fn add(&mut self, rule: WaitRule, name: &Name, until: Option<Timestamp>) {
+        let row = self.rules.entry(rule).or_default();
+        row.clusters.push(Arc::clone(name));
+        row.until = earliest(row.until, until);
+    }
+
+    pub(crate) fn has(&self, rule: WaitRule) -> bool {
+        self.rules.contains_key(&rule)
+    }
+
+    /// The report's form.
+    pub(crate) fn into_rows(self) -> Vec<Wait> {
+        let row = |(rule, mut row): (WaitRule, Row)| {
+            row.clusters.sort_unstable();
+            Wait { rule, clusters: row.clusters, until: row.until, message: row.message }
+        };
+        self.rules.into_iter().map(row).collect()
+    }
+}
+
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// What holds up whom.
+pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
+    let budget = Budget::of(decided.look.policy, decided.groups, seats);
+    let edge = decided.look.policy.windows.next_edge(decided.look.now);
+    let mut waits = Waits::default();
+    let mut stuck: BTreeMap<usize, WaitRule> = decided.stuck.iter().copied().collect();
+    if decided.run.phase == RolloutPhase::RollingBack && (decided.gates.paused || decided.gates.frozen) {
+        let rule = if decided.gates.paused { WaitRule::Paused } else { WaitRule::Requirements };
+        stuck.extend(to_send(decided.look, seats).into_iter().map(|place| (place, rule)));
+    }
+    for (place, seat) in seats.iter().enumerate() {
+        if let Some(until) = seat.standing.flight_until.filter(|_| changes_by_time(decided, seat)) {
+            waits.recheck = earliest(waits.recheck, Some(until));
+        }
+        if let Some(rule) = stuck.get(&place) {
+            waits.add(*rule, seat.name(), None);
+            continue;
+        }
+        let Some((rule, until)) = rule(decided, &budget, seat, edge) else { continue };
+        waits.add(rule, seat.name(), until);
+        let told = seat.standing.told || seat.standing.sent_back;
+        waits.at_the_window |= !told
+            && matches!(decided.need, Need::Told(_))
+            && matches!(
+                rule,
+                WaitRule::Window | WaitRule::MaxConcurrent | WaitRule::DisruptionBudget | WaitRule::InFlight
+            );
+        waits.connected_without_version |= rule == WaitRule::ModelVersion && seat.connected() && !seat.held();
+        if let Some(hold) = seat.member.hold.as_ref().filter(|_| rule == WaitRule::Requirements) {
+            let message = || format!("{}: {hold}", seat.name());
+            waits.rules.entry(rule).or_default().message.get_or_insert_with(message);
+        }
+    }
+    if let Need::Soak(until) = decided.need
+        && decided.run.phase == RolloutPhase::Rolling
+        && decided.gates.allow_passing()
+    {
+        waits.recheck = earliest(waits.recheck, Some(*until));
+    }
+    if waits.at_the_window {
+        waits.recheck = earliest(waits.recheck, edge);
+    }
+    if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
+        row.message.get_or_insert_with(|| decided.look.version_problem());
+    }
+    waits
+}
+
+/// Whether the end of its flight changes anything: whether it counts as failed, or whether a slot is free.
+fn changes_by_time(decided: &Decided<'_>, seat: &Seat<'_>) -> bool {
+    let returning = seat.standing.sent_back && decided.run.phase == RolloutPhase::RollingBack;
+    seat.is(Category::InFlight) || returning || (seat.in_old_flight() && !decided.run.is_back())
+}
+
+/// The first rule that holds up one cluster.
+fn rule(
+    decided: &Decided<'_>,
+    budget: &Budget<'_>,
+    seat: &Seat<'_>,
+    edge: Option<Timestamp>,
+) -> Option<(WaitRule, Option<Timestamp>)> {
+    let gates = decided.gates;
+    let settled = seat.is(Category::Serving) || seat.is(Category::Failed);
+    if settled {
+        let held = seat.held() && seat.is(Category::Serving);
+        return held.then_some((WaitRule::Requirements, None)).or_else(|| returning(decided, seat));
+    }
+    if !seat.standing.told && !gates.usable {
+        return Some((WaitRule::ModelVersion, None));
+    }
+    if seat.held() {
+        return Some((WaitRule::Requirements, None));
+    }
+    if !seat.connected() {
+        return Some((WaitRule::Connected, None));
+    }
+    if seat.standing.told {
+        return Some((WaitRule::InFlight, seat.standing.flight_until));
+    }
+    if let Some(wait) = returning(decided, seat) {
+        return Some(wait);
+    }
+    if decided.run.is_back() {
+        return Some((WaitRule::FailureBudget, None));
+    }
+    if !gates.prefetched || !gates.staged(seat) {
+        return Some((WaitRule::Prefetch, None));
+    }
+    if gates.paused {
+        return Some((WaitRule::Paused, None));
+    }
+    if gates.stopped {
+        return Some((WaitRule::FailureBudget, None));
+    }
+    Some(behind_the_gates(decided, budget, seat, edge))
+}
+
+/// On the way back in a rollback.
+fn returning(decided: &Decided<'_>, seat: &Seat<'_>) -> Option<(WaitRule, Option<Timestamp>)> {
+    let on_the_way = decided.run.is_back() && seat.standing.sent_back && seat.standing.flight_until.is_some();
+    on_the_way.then_some((WaitRule::InFlight, seat.standing.flight_until))
+}
+
+/// What holds up a cluster that every gate but the window would let through.
+fn behind_the_gates(
+    decided: &Decided<'_>,
+    budget: &Budget<'_>,
+    seat: &Seat<'_>,
+    edge: Option<Timestamp>,
+) -> (WaitRule, Option<Timestamp>) {
+    match decided.need {
+        Need::Soak(until) => return (WaitRule::Soak, Some(*until)),
+        Need::Approval => return (WaitRule::Approval, None),
+        Need::Arrival if decided.soaks_later() => return (WaitRule::Soak, None),
+        Need::Arrival | Need::Told(_) | Need::Nothing => {}
+    }
+    if matches!(decided.need, Need::Told(_)) && !decided.gates.window {
+        return (WaitRule::Window, edge);
+    }
+    let short =
+        if seat.in_old_flight() { budget.within(seat.group) } else { budget.short(seat.group, false) };
+    match short {
+        Some(Short::Slots) => (WaitRule::MaxConcurrent, None),
+        Some(Short::Group) => (WaitRule::DisruptionBudget, None),
+        None => (WaitRule::InFlight, None),
+    }
+}
+
+impl Decided<'_> {
+    /// Whether those that were told in this step have to soak once they are there.
+    fn soaks_later(&self) -> bool {
+        let step = self.look.policy.steps.get(self.run.step - 1);
+        step.is_some_and(|step| !step.soak.is_zero())
+    }
+}
