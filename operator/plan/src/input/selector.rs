@@ -75,8 +75,8 @@ impl Selector {
 mod tests {
     use super::*;
 
-    fn parse(json: serde_json::Value) -> Result<Selector, SelectorError> {
-        Selector::parse(Some(&serde_json::from_value(json).unwrap()))
+    fn spec(json: &serde_json::Value) -> LabelSelector {
+        serde_json::from_value(json.clone()).unwrap()
     }
 
     #[test]
@@ -110,7 +110,11 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(parse(selector.clone()).unwrap().matches(&labels), selected, "{selector}");
+            assert_eq!(
+                Selector::parse(Some(&spec(&selector))).unwrap().matches(&labels),
+                selected,
+                "{selector}"
+            );
         }
         assert!(Selector::parse(None).unwrap().matches(&labels));
     }
@@ -122,7 +126,7 @@ mod tests {
             serde_json::json!({"matchExpressions": [{"key": "a", "operator": "In", "values": []}]}),
             serde_json::json!({"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["1"]}]}),
         ] {
-            assert!(parse(bad.clone()).is_err(), "{bad}");
+            assert!(Selector::parse(Some(&spec(&bad))).is_err(), "{bad}");
         }
     }
 }

@@ -23,6 +23,10 @@ use crate::input::Cluster;
 /// Longest expression, in bytes. Admission has the same limit; the parser's time grows faster than the length.
 const LONGEST: usize = 4096;
 
+/// Most operators of one expression. The parser recurses for each operand of a chain such as `1 + 1 + 1`, without a limit
+/// of its own; a thread's stack of 2 MiB ends between 500 and 1,000 in a debug build.
+const MOST_OPERATORS: usize = 250;
+
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// The expressions of one policy, which must all hold.
@@ -91,6 +95,9 @@ fn compile(index: usize, text: &str) -> Result<Expression, CelProblem> {
     if text.len() > LONGEST {
         return Err(problem((1, 1), format!("longer than {LONGEST} bytes")));
     }
+    if operators(text) > MOST_OPERATORS {
+        return Err(problem((1, 1), format!("more than {MOST_OPERATORS} operators")));
+    }
     let program = Program::compile(text).map_err(|errors| match errors.errors.first() {
         Some(first) => problem(first.pos, first.msg.clone()),
         None => problem((1, 1), errors.to_string()),
@@ -100,6 +107,24 @@ fn compile(index: usize, text: &str) -> Result<Expression, CelProblem> {
         problem(position(text, offset), fault.message)
     })?;
     Ok(Expression { program, text: shortened(text).into() })
+}
+
+/// Signs that begin or join an operand, outside of texts in quotes.
+fn operators(text: &str) -> usize {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut count = 0;
+    for c in text.chars() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None => count += usize::from("+-*/%<>=!.[({?&|".contains(c)),
+        }
+    }
+    count
 }
 
 /// Line and column, from 1, of a character offset.
@@ -167,7 +192,7 @@ impl CelCluster {
                 facts: facts.unwrap_or(&none),
                 capacity: SeenCapacity::of(cluster.capacity()),
             };
-            let sizes = Sizes::of(&seen.labels, seen.facts, cluster.capacity());
+            let sizes = Sizes::of(seen.labels, seen.facts, cluster.capacity());
             let value = cel::to_value(&seen).map_err(|error| error.to_string())?;
             Ok(CelView {
                 value: value.try_into().map_err(|error: cel::ExecutionError| error.to_string())?,
@@ -299,7 +324,10 @@ mod tests {
             assert!(problem.starts_with(start), "{text}: {problem}");
         }
         assert!(Expressions::compile(&["x".repeat(5000)]).is_err());
-        assert!(Expressions::compile(&[format!("0{} > 0", "+1".repeat(1000))]).is_err());
+        assert!(Expressions::compile(&[format!("0{} > 0", "+1".repeat(MOST_OPERATORS - 1))]).is_err());
+        assert!(Expressions::compile(&[format!("0{} > 0", "+1".repeat(2000))]).is_err());
+        let names = (0..300).map(|n| format!("'a.{n}'")).collect::<Vec<_>>().join(",");
+        assert!(Expressions::compile(&[format!("cluster.name in [{names}]")]).is_ok());
         assert!(Expressions::compile(&[format!("{}true{}", "(".repeat(300), ")".repeat(300))]).is_err());
     }
 

@@ -146,21 +146,22 @@ impl<'a> Walk<'a> {
     /// The size of `cluster.labels` and the like.
     fn part(&self, expression: &IdedExpr) -> Option<u64> {
         let Expr::Select(select) = &expression.expr else { return None };
-        match &select.operand.expr {
-            Expr::Ident(name) if name == "cluster" && !self.variables.iter().any(|(v, _)| v == name) => {
-                match select.field.as_str() {
-                    "name" => Some(4),
-                    "labels" => Some(self.sizes.labels + 1),
-                    "facts" => Some(self.sizes.facts + 1),
-                    _ => None,
-                }
-            }
-            Expr::Select(inner) if inner.field == "capacity" => match &inner.operand.expr {
-                Expr::Ident(name) if name == "cluster" => Some(self.sizes.devices + 8),
+        if self.is_cluster(&select.operand) {
+            return match select.field.as_str() {
+                "name" => Some(4),
+                "labels" => Some(self.sizes.labels + 1),
+                "facts" => Some(self.sizes.facts + 1),
                 _ => None,
-            },
-            _ => None,
+            };
         }
+        let Expr::Select(inner) = &select.operand.expr else { return None };
+        (inner.field == "capacity" && self.is_cluster(&inner.operand)).then_some(self.sizes.devices + 8)
+    }
+
+    /// Whether this is the variable `cluster`, not one of a macro's of the same name.
+    fn is_cluster(&self, expression: &IdedExpr) -> bool {
+        matches!(&expression.expr, Expr::Ident(name) if name == "cluster")
+            && !self.variables.iter().any(|(variable, _)| *variable == "cluster")
     }
 
     fn sum(&mut self, parts: Vec<&'a IdedExpr>) -> Result<Bound, Fault> {

@@ -79,15 +79,15 @@ pub(crate) fn need(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> Need {
     if soaked > look.now {
         return Need::Soak(soaked);
     }
-    if approved || !anybody_needed(look, run, seats, index) { Need::Nothing } else { Need::Approval }
+    if approved || !anybody_needed(look, seats, index) { Need::Nothing } else { Need::Approval }
 }
 
 /// Whether somebody had to be told for a step: it asks for more than older runs and the steps before it account for.
-fn anybody_needed(look: &Look<'_>, run: &Run, seats: &[Seat<'_>], index: usize) -> bool {
+fn anybody_needed(look: &Look<'_>, seats: &[Seat<'_>], index: usize) -> bool {
     let mut in_order: Vec<usize> =
         (0..seats.len()).filter(|place| seats[*place].eligible() && seats[*place].standing.told).collect();
     in_order.sort_by_key(|place| (seats[*place].asked.serve.as_ref().and_then(|told| told.at), *place));
-    let mut accounted: Vec<bool> = seats.iter().map(|seat| older(run, seat)).collect();
+    let mut accounted: Vec<bool> = seats.iter().map(|seat| older(seat)).collect();
     for (number, step) in look.policy.steps.iter().enumerate().take(index) {
         let matching = seats.iter().filter(|seat| matches(step, seat)).count();
         let eligible = seats.iter().filter(|seat| seat.eligible() && matches(step, seat)).count();
@@ -109,7 +109,6 @@ fn anybody_needed(look: &Look<'_>, run: &Run, seats: &[Seat<'_>], index: usize) 
 }
 
 /// Told the target before this run began.
-fn older(run: &Run, seat: &Seat<'_>) -> bool {
-    seat.standing.told
-        && !seat.asked.serve.as_ref().is_some_and(|told| told.at.is_some_and(|at| at >= run.started_at))
+fn older(seat: &Seat<'_>) -> bool {
+    seat.standing.told && !seat.standing.told_in_run
 }
