@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use kube::{Resource, ResourceExt as _, core::NamespaceResourceScope};
 use nave_crds::{ClusterAssignment, EdgeCluster, FineTuneJob, GROUP, ModelVersion, PlacementPolicy, VERSION};
-use nave_operator_plan::World;
+use nave_operator_plan::{PolicyKey, World};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -122,6 +122,11 @@ impl Documents {
     /// Whether there is a cluster of this name.
     pub(crate) fn has_cluster(&self, name: &str) -> bool {
         self.clusters.contains_key(name)
+    }
+
+    /// Whether there is a policy of this name.
+    pub(super) fn has_policy(&self, key: &PolicyKey) -> bool {
+        self.policies.contains_key(&(key.namespace.clone(), key.name.clone()))
     }
 
     /// The planner's snapshot of them.

@@ -13,7 +13,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
-use nave_operator_plan::{plan, plan_document};
+use nave_operator_plan::{PolicyKey, plan, plan_document};
 
 use self::{difference::Difference, documents::Documents};
 use crate::{
@@ -60,7 +60,7 @@ impl PlanVerb {
                 output::json(out, &plan_document(&world, &planned, at).context("writing the plan as JSON")?)
             }
             Format::Table => {
-                tables::write_plan(&planned, at, out)?;
+                tables::write_plan(&planned, at, |_| true, out)?;
                 Ok(tables::write_left_out(&files.left_out, out)?)
             }
         }
@@ -85,7 +85,11 @@ impl PlanVerb {
                 output::json(out, &document)
             }
             Format::Table => {
-                tables::write_plan(&planned_after, at, out)?;
+                // Of a whole fleet only what the files speak of or change; all of it where there are no files.
+                let named = |key: &PolicyKey| {
+                    self.filename.is_empty() || files.has_policy(key) || difference.policies.contains_key(key)
+                };
+                tables::write_plan(&planned_after, at, named, out)?;
                 Ok(tables::write_difference(&difference, out)?)
             }
         }

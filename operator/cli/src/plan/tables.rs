@@ -8,13 +8,18 @@ use nave_operator_plan::{Category, Explanation, Plan, PolicyKey, PolicyReport};
 use super::difference::{Difference, Moves, PolicyDifference, Stand};
 use crate::text_table::TextTable;
 
-/// The whole plan.
-pub(super) fn write_plan(plan: &Plan, at: Timestamp, out: &mut dyn Write) -> std::io::Result<()> {
+/// The plan, as far as `shown` wants it.
+pub(super) fn write_plan(
+    plan: &Plan,
+    at: Timestamp,
+    shown: impl Fn(&PolicyKey) -> bool,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     match plan.recheck_at {
         Some(next) => writeln!(out, "At {at}; time alone changes this plan at {next}.")?,
         None => writeln!(out, "At {at}; time alone does not change this plan.")?,
     }
-    for (key, report) in &plan.report.policies {
+    for (key, report) in plan.report.policies.iter().filter(|(key, _)| shown(key)) {
         writeln!(out)?;
         write_policy(key, report, out)?;
     }
