@@ -18,6 +18,7 @@ mod status;
 mod world;
 
 pub use document::plan_document;
+pub use input::quantity::whole_amount;
 pub use plan::{Plan, PlanEvent, Severity, plan};
 pub use planner::Planner;
 pub use report::{

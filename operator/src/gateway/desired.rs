@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nave_crds::{Action, AssignmentEntry, ClusterAssignment, OnRemoval};
+use nave_operator_plan::whole_amount;
 use nave_proto::v1::{self, Desired, DesiredEntry, EntryKey, HeldEntry, desired_entry};
 
 /// An entry's key as something to sort by: namespace, policy, model, version.
@@ -73,13 +74,14 @@ fn on_the_wire(
 }
 
 fn transfer(transfer: &nave_crds::Transfer) -> v1::Transfer {
+    let limit = transfer.max_bandwidth.as_ref().and_then(|quantity| whole_amount(&quantity.0));
     let windows = transfer.windows.iter().map(|window| v1::Window {
         days: window.days.clone(),
         start: window.start.clone(),
         end: window.end.clone(),
         time_zone: window.time_zone.clone(),
     });
-    v1::Transfer { max_bytes_per_second: 0, windows: windows.collect() }
+    v1::Transfer { max_bytes_per_second: limit.unwrap_or_default(), windows: windows.collect() }
 }
 
 fn whole_seconds(text: &str) -> Option<u32> {
@@ -217,6 +219,29 @@ mod tests {
         assert_eq!(told.next(set(5, &[("a", "2"), ("b", "1")])), None);
         told.wrong_base();
         assert_eq!(told.next(set(5, &[("a", "2"), ("b", "1")])).unwrap().base_generation, 0);
+    }
+
+    #[test]
+    fn limits_of_the_site_go_along_and_waiting_does_not() {
+        let entry = |version: &str, action| {
+            serde_json::json!({
+                "namespace": "vision", "policy": "p", "model": "m", "version": version, "action": action,
+                "manifestDigest": "sha256:1", "onRemoval": "Keep",
+                "serving": {"runtime": "hook", "probe": {"timeout": "1m30s"}},
+                "transfer": {"maxBandwidth": "20Mi", "windows": [{"start": "22:00", "end": "06:00", "timeZone": "UTC"}]}
+            })
+        };
+        let entries = [entry("1", "Serve"), entry("2", "Prefetch"), entry("", "Wait")];
+        let spec = serde_json::json!({"generation": 3, "entries": entries});
+        let assignment = ClusterAssignment::new("a", serde_json::from_value(spec).unwrap());
+        let wanted = wanted(&assignment, |_| "onnx".to_owned());
+        assert_eq!((wanted.generation, wanted.entries.len()), (3, 2));
+        let serve = wanted.entries.values().next().unwrap();
+        let transfer = serve.transfer.as_ref().unwrap();
+        assert_eq!((transfer.max_bytes_per_second, transfer.windows.len()), (20 << 20, 1));
+        assert_eq!(serve.serving.as_ref().unwrap().probe_timeout_seconds, 90);
+        assert!(serve.keep_on_removal);
+        assert_eq!(serve.format, "onnx");
     }
 
     #[test]

@@ -30,6 +30,13 @@ pub(crate) fn parse_quantity(text: &str) -> Result<i128, QuantityError> {
     Ok(if negative { -value } else { value })
 }
 
+/// Reads a quantity as a whole number, rounded up; None where it is malformed or negative. For amounts that the gateway
+/// hands on to a spoke, such as bytes per second.
+pub fn whole_amount(text: &str) -> Option<u64> {
+    let billionths = parse_quantity(text).ok()?;
+    u64::try_from(shift(billionths, -9)?).ok()
+}
+
 /// A suffix as (factor, power of ten).
 fn factor(suffix: &str) -> Option<(i128, i32)> {
     Some(match suffix {
@@ -85,6 +92,13 @@ mod tests {
             ("1n", 1),
         ] {
             assert_eq!(parse_quantity(text), Ok(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_amounts_are_rounded_up_and_never_negative() {
+        for (text, amount) in [("20Mi", Some(20 << 20)), ("1500m", Some(2)), ("-1", None), ("fast", None)] {
+            assert_eq!(whole_amount(text), amount, "{text}");
         }
     }
 
