@@ -5,5 +5,9 @@
 
 #[path = "node/bring_up.rs"]
 mod bring_up;
+#[path = "node/charts.rs"]
+mod charts;
+#[path = "node/fleet.rs"]
+mod fleet;
 #[path = "node/site.rs"]
 mod site;
