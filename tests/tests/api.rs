@@ -11,6 +11,10 @@ mod cli;
 mod crds;
 #[path = "api/helm.rs"]
 mod helm;
+#[path = "api/live.rs"]
+mod live;
+#[path = "api/plan.rs"]
+mod plan;
 #[path = "api/publish.rs"]
 mod publish;
 #[path = "api/server.rs"]
