@@ -2,6 +2,7 @@
 //! report that says why, come out. No client, no clock, no environment, no random source: the same input gives the same
 //! plan, in whatever order it was put together.
 
+mod check;
 mod claims;
 mod conditions;
 mod document;
@@ -17,6 +18,7 @@ mod rollout;
 mod status;
 mod world;
 
+pub use check::check;
 pub use document::plan_document;
 pub use input::quantity::whole_amount;
 pub use plan::{Plan, PlanEvent, Severity, plan};

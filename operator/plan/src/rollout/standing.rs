@@ -131,7 +131,8 @@ fn flight_until(look: &Look<'_>, member: &Member<'_>, told: &Told) -> Option<Tim
     if let Some(row) = assignment.row(look.namespace(), look.policy.model(), &told.version) {
         // A cluster that is sent back, or overtaken by a new target, may never have left what it serves: then the spoke
         // has nothing new to report, and that it knows the newest entries is what makes its old report count.
-        let fresh = counts(row, told.at) || (!is_target && assignment.observed());
+        let stored = member.held.serve.as_ref() == Some(told);
+        let fresh = counts(row, told.at) || (!is_target && stored && assignment.observed());
         if fresh && row.phase == Phase::Serving || counts(row, told.at) && row.phase.is_failure() {
             return None;
         }
@@ -166,8 +167,9 @@ pub(crate) fn holds_target(look: &Look<'_>, member: &Member<'_>) -> bool {
 pub(crate) fn staged(look: &Look<'_>, member: &Member<'_>) -> bool {
     let assignment = &member.spoke.assignment;
     let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
-    let since = member.held.prefetch.as_ref().and_then(|told| told.at);
-    row.is_some_and(|row| row.phase.is_verified() && (counts(row, since) || assignment.observed()))
+    let asked = member.held.prefetch.as_ref().filter(|told| *told.version == *look.target);
+    let (Some(asked), Some(row)) = (asked, row) else { return false };
+    row.phase.is_verified() && (counts(row, asked.at) || assignment.observed())
 }
 
 /// The last version that a cluster really served, to go back to once it is told the target.

@@ -1,0 +1,186 @@
+//! The stage of the scenarios: commands that set the world up, let spokes report, and plan.
+
+mod objects;
+mod render;
+
+use jiff::{SignedDuration, Timestamp};
+use nave_crds::{Action, ClusterAssignment, EntryStatus, Phase};
+use nave_operator_plan::{Plan, World, check, plan, plan_document};
+use std::sync::Arc;
+
+/// A world, the time, and what was planned last.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) now: Timestamp,
+}
+
+/// A Tuesday.
+const DAY: &str = "2026-11-24";
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self { world: World::default(), now: format!("{DAY}T10:00:00Z").parse().unwrap() }
+    }
+}
+
+impl Stage {
+    /// Runs one command and says what it answers. Prose and unknown words answer nothing or fail the test.
+    pub(crate) fn run(&mut self, command: &str, block: &str) -> Vec<String> {
+        let words = words(command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            [] | ["#", ..] => {}
+            ["at", time] => self.now = self.time(time),
+            ["cluster", name, rest @ ..] => {
+                names(name).iter().for_each(|name| objects::cluster(self, name, rest));
+            }
+            ["gone", all @ ..] => each(all, |name| self.world.remove_cluster(name)),
+            ["connect", all @ ..] => each(all, |name| objects::connect(self, name, true)),
+            ["disconnect", all @ ..] => each(all, |name| objects::connect(self, name, false)),
+            ["version", model, version, rest @ ..] => objects::version(self, model, version, rest, block),
+            ["policy", name, rest @ ..] => objects::policy(self, name, rest, block),
+            ["delete", name] => self.world.remove_policy(&objects::key(name)),
+            ["annotate", name, pair] => objects::annotate(self, name, pair),
+            ["report", all, version, phase, rest @ ..] => {
+                let since = rest.first().map_or(self.now, |time| self.time(time));
+                for name in names(all) {
+                    self.report(&name, version, phase, since);
+                }
+            }
+            ["obey", all @ ..] => self.obey(all),
+            ["plan", sections @ ..] => return self.plan(sections),
+            ["plan-only", sections @ ..] => {
+                return render::plan(self, &plan(&self.world, self.now), sections);
+            }
+            _ => panic!("unknown command: {command}"),
+        }
+        Vec::new()
+    }
+
+    fn time(&self, text: &str) -> Timestamp {
+        if let Some(hours) = text.strip_prefix('+') {
+            let duration: SignedDuration = hours.parse().unwrap();
+            return self.now + duration;
+        }
+        let text = if text.contains('T') { text.to_owned() } else { format!("{DAY}T{text}:00Z") };
+        text.parse().unwrap_or_else(|_| panic!("time {text}"))
+    }
+
+    fn plan(&mut self, sections: &[&str]) -> Vec<String> {
+        let plan = plan(&self.world, self.now);
+        let problems = check(&self.world, &plan, self.now);
+        assert!(problems.is_empty(), "{problems:#?}");
+        let lines = render::plan(self, &plan, sections);
+        self.store(&plan);
+        let again = nave_operator_plan::plan(&self.world, self.now);
+        assert!(again.assignments.is_empty(), "a plan of a plan assigns: {:#?}", again.assignments);
+        for (key, status) in &again.policy_status {
+            let stored = self.world.policies()[key].status.as_ref();
+            let (stored, status) =
+                (serde_json::to_string(&stored).unwrap(), serde_json::to_string(status).unwrap());
+            panic!("a plan of a plan writes\n{status}\nover\n{stored}");
+        }
+        assert!(again.events.is_empty(), "a plan of a plan tells: {:#?}", again.events);
+        lines
+    }
+
+    /// Stores a plan through its document, as `kubectl nave plan -o json` hands it on.
+    pub(crate) fn store(&mut self, plan: &Plan) {
+        let document = plan_document(&self.world, plan, self.now).unwrap();
+        for object in document["objects"].as_array().unwrap() {
+            match object["kind"].as_str().unwrap() {
+                "ClusterAssignment" => {
+                    self.world.upsert_assignment(Arc::new(serde_json::from_value(object.clone()).unwrap()));
+                }
+                "PlacementPolicy" => {
+                    self.world.upsert_policy(Arc::new(serde_json::from_value(object.clone()).unwrap()));
+                }
+                other => panic!("an object of kind {other}"),
+            }
+        }
+    }
+
+    /// A spoke reports the phase of one version; `model@version`, the namespace is `ns`.
+    fn report(&mut self, name: &str, version: &str, phase: &str, since: Timestamp) {
+        let (model, version) = version.split_once('@').unwrap_or(("m", version));
+        let mut assignment = objects::assignment(self, name);
+        let generation = assignment.spec.generation;
+        let status = assignment.status.get_or_insert_default();
+        status.observed_generation = Some(generation);
+        status.entries.retain(|row| (row.model.as_str(), row.version.as_str()) != (model, version));
+        if phase != "-" {
+            let phase = serde_json::from_value(phase.into()).unwrap();
+            status.entries.push(row(model, version, phase, since));
+        }
+        self.world.upsert_assignment(Arc::new(assignment));
+    }
+
+    /// Connected spokes do what they are asked: what is to be served is served, what is to be fetched is staged. Those
+    /// named are the only ones, or, behind `but`, the exceptions.
+    fn obey(&mut self, all: &[&str]) {
+        let (only, but): (Vec<&str>, Vec<&str>) = match all.split_first() {
+            Some((&"but", rest)) => (Vec::new(), rest.to_vec()),
+            _ => (all.to_vec(), Vec::new()),
+        };
+        let only: Vec<String> = only.iter().flat_map(|name| names(name)).collect();
+        let but: Vec<String> = but.iter().flat_map(|name| names(name)).collect();
+        let clusters: Vec<String> = self.world.assignments().keys().map(ToString::to_string).collect();
+        for name in clusters {
+            let named = only.is_empty() || only.contains(&name);
+            if named && !but.contains(&name) && objects::connected(self, &name) {
+                let mut assignment = objects::assignment(self, &name);
+                settle(&mut assignment, self.now);
+                self.world.upsert_assignment(Arc::new(assignment));
+            }
+        }
+    }
+}
+
+/// What a healthy spoke reports once it has done everything that it is asked.
+fn settle(assignment: &mut ClusterAssignment, now: Timestamp) {
+    let entries = assignment.spec.entries.clone();
+    let generation = assignment.spec.generation;
+    let status = assignment.status.get_or_insert_default();
+    status.observed_generation = Some(generation);
+    let before = std::mem::take(&mut status.entries);
+    for entry in entries.iter().filter(|entry| entry.action != Action::Wait) {
+        let phase = if entry.action == Action::Serve { Phase::Serving } else { Phase::Staged };
+        let old = before.iter().find(|old| (&old.model, &old.version) == (&entry.model, &entry.version));
+        let told = entry.told_at.as_ref().map(|at| at.0);
+        let since = match old {
+            Some(old) if old.phase == phase && Some(old.since.0) >= told => old.since.0,
+            _ => now,
+        };
+        let twice =
+            status.entries.iter().any(|row| (&row.model, &row.version) == (&entry.model, &entry.version));
+        if !twice {
+            status.entries.push(row(&entry.model, &entry.version, phase, since));
+        }
+    }
+}
+
+fn row(model: &str, version: &str, phase: Phase, since: Timestamp) -> EntryStatus {
+    serde_json::from_value(serde_json::json!({
+        "namespace": "ns", "model": model, "version": version, "phase": phase, "since": since,
+    }))
+    .unwrap()
+}
+
+fn each(all: &[&str], mut act: impl FnMut(&str)) {
+    for name in all.iter().flat_map(|name| names(name)) {
+        act(&name);
+    }
+}
+
+/// `a`, or `a1..9`: a number of names.
+fn names(text: &str) -> Vec<String> {
+    let Some((first, last)) = text.split_once("..") else { return vec![text.to_owned()] };
+    let prefix = first.trim_end_matches(|c: char| c.is_ascii_digit());
+    let from: usize = first[prefix.len()..].parse().unwrap();
+    (from..=last.parse().unwrap()).map(|n| format!("{prefix}{n:0width$}", width = last.len())).collect()
+}
+
+fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
