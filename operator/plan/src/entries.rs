@@ -31,10 +31,14 @@ impl Desk<'_> {
             }
         }
         let stored = self.stored.entries();
-        if stored.len() == entries.len() && stored.eq(entries.iter()) {
+        let same = stored.len() == entries.len() && stored.eq(entries.iter());
+        // A spoke refuses what is older than its ledger. Where its assignment was deleted, or restored from a backup, the
+        // numbers go on after the one that it reports.
+        let (generation, reported) = (self.stored.generation(), self.stored.reported_generation());
+        if same && reported <= generation {
             return None;
         }
-        Some(ClusterAssignmentSpec { generation: self.stored.generation().saturating_add(1), entries })
+        Some(ClusterAssignmentSpec { generation: generation.max(reported).saturating_add(1), entries })
     }
 
     fn entry(&self, policy: &Policy, action: Action, told: Option<&Told>) -> AssignmentEntry {
@@ -64,5 +68,36 @@ impl Desk<'_> {
         let same = |entry: &&AssignmentEntry| entry.model == policy.model() && entry.version == *told.version;
         let stored = self.stored.entries_of(&policy.key).find(same);
         stored.map(|entry| entry.manifest_digest.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use nave_crds::{ClusterAssignment, EdgeCluster};
+    use serde_json::json;
+
+    use crate::{World, plan};
+
+    fn planned(generation: i64, reported: i64) -> Option<i64> {
+        let cluster: EdgeCluster =
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"accepted": true}})).unwrap();
+        let assignment: ClusterAssignment = serde_json::from_value(json!({
+            "metadata": {"name": "a"},
+            "spec": {"generation": generation, "entries": []},
+            "status": {"observedGeneration": reported}
+        }))
+        .unwrap();
+        let world = World::new([Arc::new(cluster)], [], [], [Arc::new(assignment)]);
+        plan(&world, Timestamp::UNIX_EPOCH).assignments.values().next().map(|spec| spec.generation)
+    }
+
+    #[test]
+    fn numbers_go_on_after_what_the_spoke_has() {
+        assert_eq!(planned(7, 7), None);
+        assert_eq!(planned(7, 5), None);
+        assert_eq!(planned(1, 7), Some(8), "the assignment was deleted, the spoke's ledger was not");
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct Observed {
     pub(super) capacity: Option<v1::Capacity>,
     pub(super) facts: Option<BTreeMap<String, String>>,
     pub(super) health: Option<v1::Health>,
-    /// Of the ledger, by the latest of hello, answer and report.
+    /// Of the ledger that the rows speak of. An answer to a desired set does not move it: the rows come after.
     pub(super) generation: u64,
     pub(super) answer: Option<Answer>,
     /// None = this session has not said yet: what is stored stays.
@@ -126,9 +126,6 @@ impl Observed {
 
     /// Takes the answer to a desired set in.
     pub(super) fn answered(&mut self, ack: DesiredAck, now: Timestamp) {
-        if ack.accepted {
-            self.generation = ack.generation;
-        }
         self.refused = if ack.accepted { refusals(ack.refused, now) } else { BTreeMap::new() };
         self.answer = Some(Answer {
             generation: ack.generation,

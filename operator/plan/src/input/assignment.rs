@@ -70,11 +70,15 @@ impl Assignment {
         self.object.as_ref().map_or(0, |object| object.spec.generation)
     }
 
+    /// The generation in the spoke's ledger; 0 = it has not said.
+    pub(crate) fn reported_generation(&self) -> i64 {
+        let status = self.object.as_ref().and_then(|object| object.status.as_ref());
+        status.and_then(|status| status.observed_generation).unwrap_or(0)
+    }
+
     /// Whether the spoke has said that it knows the stored entries.
     pub(crate) fn observed(&self) -> bool {
-        let Some(object) = &self.object else { return false };
-        let observed = object.status.as_ref().and_then(|status| status.observed_generation);
-        observed.is_some_and(|observed| observed >= object.spec.generation)
+        self.object.is_some() && self.reported_generation() >= self.generation()
     }
 
     /// The stored entries, in the canonical order.
