@@ -11,6 +11,8 @@ mod cli;
 mod crds;
 #[path = "api/helm.rs"]
 mod helm;
+#[path = "api/hub.rs"]
+mod hub;
 #[path = "api/live.rs"]
 mod live;
 #[path = "api/plan.rs"]
