@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use nave_crds::PlacementPolicyStatus;
-use nave_operator_plan::{Plan, PolicyKey, plan};
+use nave_operator_plan::{Plan, PolicyKey};
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -169,10 +169,10 @@ impl Planner {
         wakes.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP).min(now + LONGEST_SLEEP)
     }
 
-    fn plan(&self, time: Timestamp) -> Plan {
+    fn plan(&mut self, time: Timestamp) -> Plan {
         let began = Instant::now();
         // Up to a second for a large fleet from scratch: not on a thread that others' sessions wait for.
-        let plan = tokio::task::block_in_place(|| plan(self.observed.plan_world(), time));
+        let plan = tokio::task::block_in_place(|| self.observed.plan(time));
         self.metrics.plan_seconds.observe(began.elapsed().as_secs_f64());
         plan
     }

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
-use nave_crds::{ClusterAssignment, PlacementPolicy};
-use nave_operator_plan::{PolicyKey, VersionKey, World as PlanWorld};
+use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
+use nave_operator_plan::{Plan, Planner, PolicyKey, VersionKey, World as PlanWorld};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::counts::VersionName;
@@ -24,6 +25,8 @@ const UNSEEN_FOR: Duration = Duration::from_secs(5);
 pub struct Observed {
     stores: World,
     plan_world: PlanWorld,
+    /// The pure planner, which is told of the same changes and decides anew only what they concern.
+    planner: Planner,
     /// Our writes that the store does not show yet: their resourceVersion, and when they were made.
     written: HashMap<Key, (u64, Instant)>,
     touched: Touched,
@@ -41,10 +44,24 @@ pub struct Touched {
 impl Observed {
     /// With all that the stores have.
     pub fn new(stores: World) -> Self {
-        let plan_world = PlanWorld::new([], [], [], []);
-        let mut observed = Self { stores, plan_world, written: HashMap::new(), touched: Touched::default() };
-        observed.take_all();
-        observed
+        let plan_world = PlanWorld::new(
+            stores.clusters.state(),
+            stores.versions.state(),
+            stores.policies.state(),
+            stores.assignments.state(),
+        );
+        let touched = Touched {
+            assignments: plan_world.assignments().keys().map(|name| name.as_str().to_owned()).collect(),
+            versions: plan_world.versions().values().map(|version| name_of(version)).collect(),
+        };
+        let planner = Planner::new(&plan_world);
+        Self { stores, plan_world, planner, written: HashMap::new(), touched }
+    }
+
+    /// Plans on what was taken in. API times have whole seconds: a plan that told at 12:00:00.7 would not find itself in
+    /// what is stored.
+    pub fn plan(&mut self, now: Timestamp) -> Plan {
+        self.planner.plan(Timestamp::from_second(now.as_second()).unwrap_or(now))
     }
 
     /// The snapshot to plan on.
@@ -95,15 +112,16 @@ impl Observed {
     pub fn wrote_assignment(&mut self, assignment: ClusterAssignment, now: Instant) {
         let key = key(Kind::Assignment, &assignment);
         self.expect(key, &assignment, now);
-        self.touched.assignments.insert(assignment.name_any());
-        self.plan_world.upsert_assignment(Arc::new(assignment));
+        let name = assignment.name_any();
+        self.set_assignment(&name, Some(Arc::new(assignment)));
     }
 
     /// Takes in a policy as the API server stored it for us.
     pub fn wrote_policy(&mut self, policy: PlacementPolicy, now: Instant) {
         let key = key(Kind::Policy, &policy);
         self.expect(key, &policy, now);
-        self.plan_world.upsert_policy(Arc::new(policy));
+        let key = PolicyKey::of(&policy);
+        self.set_policy(&key, Some(Arc::new(policy)));
     }
 
     /// Believes the stores again about writes of ours that they have not shown for long. Returns when to ask next.
@@ -154,40 +172,89 @@ impl Observed {
     fn take_object(&mut self, key: &Key) {
         let (namespace, name) = (&*key.namespace, &*key.name);
         match key.kind {
-            Kind::Cluster => match self.stores.cluster(name) {
-                Some(cluster) => self.plan_world.upsert_cluster(cluster),
-                None => self.plan_world.remove_cluster(name),
-            },
-            Kind::Version => match self.stores.version(namespace, name) {
-                Some(found) => {
-                    let spec = &found.spec;
-                    self.touched.versions.insert((
-                        namespace.into(),
-                        spec.model.clone(),
-                        spec.version.clone(),
-                    ));
-                    self.plan_world.upsert_version(found);
+            Kind::Cluster => self.set_cluster(name, self.stores.cluster(name)),
+            Kind::Version => {
+                let key = VersionKey { namespace: namespace.to_owned(), name: name.to_owned() };
+                self.set_version(&key, self.stores.version(namespace, name));
+            }
+            Kind::Assignment => {
+                let found = self.stores.assignment(name);
+                if !self.is_behind(key, found.as_deref()) {
+                    self.set_assignment(name, found);
                 }
-                None => self
-                    .plan_world
-                    .remove_version(&VersionKey { namespace: namespace.into(), name: name.into() }),
-            },
-            Kind::Assignment => match self.stores.assignment(name) {
-                found if self.is_behind(key, found.as_deref()) => {}
-                Some(assignment) => {
-                    self.touched.assignments.insert(name.to_owned());
-                    self.plan_world.upsert_assignment(assignment);
+            }
+            Kind::Policy => {
+                let found = self.stores.policy(namespace, name);
+                if !self.is_behind(key, found.as_deref()) {
+                    self.set_policy(&PolicyKey::new(namespace, name), found);
                 }
-                None => {
-                    self.touched.assignments.insert(name.to_owned());
-                    self.plan_world.remove_assignment(name);
-                }
-            },
-            Kind::Policy => match self.stores.policy(namespace, name) {
-                found if self.is_behind(key, found.as_deref()) => {}
-                Some(policy) => self.plan_world.upsert_policy(policy),
-                None => self.plan_world.remove_policy(&PolicyKey::new(namespace, name)),
-            },
+            }
+        }
+    }
+
+    fn set_cluster(&mut self, name: &str, found: Option<Arc<EdgeCluster>>) {
+        if same(self.plan_world.clusters().get(name), found.as_ref()) {
+            return;
+        }
+        match found {
+            Some(cluster) => {
+                self.planner.upsert_cluster(Arc::clone(&cluster));
+                self.plan_world.upsert_cluster(cluster);
+            }
+            None => {
+                self.planner.remove_cluster(name);
+                self.plan_world.remove_cluster(name);
+            }
+        }
+    }
+
+    fn set_version(&mut self, key: &VersionKey, found: Option<Arc<ModelVersion>>) {
+        if same(self.plan_world.versions().get(key), found.as_ref()) {
+            return;
+        }
+        match found {
+            Some(version) => {
+                self.touched.versions.insert(name_of(&version));
+                self.planner.upsert_version(Arc::clone(&version));
+                self.plan_world.upsert_version(version);
+            }
+            None => {
+                self.planner.remove_version(key);
+                self.plan_world.remove_version(key);
+            }
+        }
+    }
+
+    fn set_assignment(&mut self, name: &str, found: Option<Arc<ClusterAssignment>>) {
+        if same(self.plan_world.assignments().get(name), found.as_ref()) {
+            return;
+        }
+        self.touched.assignments.insert(name.to_owned());
+        match found {
+            Some(assignment) => {
+                self.planner.upsert_assignment(Arc::clone(&assignment));
+                self.plan_world.upsert_assignment(assignment);
+            }
+            None => {
+                self.planner.remove_assignment(name);
+                self.plan_world.remove_assignment(name);
+            }
+        }
+    }
+
+    fn set_policy(&mut self, key: &PolicyKey, found: Option<Arc<PlacementPolicy>>) {
+        if same(self.plan_world.policies().get(key), found.as_ref()) {
+            return;
+        }
+        match found {
+            Some(policy) => {
+                self.planner.upsert_policy(Arc::clone(&policy));
+                self.plan_world.upsert_policy(policy);
+            }
+            None => {
+                self.planner.remove_policy(key);
+                self.plan_world.remove_policy(key);
+            }
         }
     }
 
@@ -200,6 +267,20 @@ impl Observed {
         }
         true
     }
+}
+
+/// The very object, or nothing both times: a list taken in anew costs nothing where nothing changed.
+fn same<K>(known: Option<&Arc<K>>, found: Option<&Arc<K>>) -> bool {
+    match (known, found) {
+        (Some(known), Some(found)) => Arc::ptr_eq(known, found),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+fn name_of(version: &ModelVersion) -> VersionName {
+    let namespace = version.metadata.namespace.clone().unwrap_or_default();
+    (namespace, version.spec.model.clone(), version.spec.version.clone())
 }
 
 /// Kubernetes promises since 1.35 that resourceVersions of one kind compare as numbers; etcd's always did.
