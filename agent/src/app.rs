@@ -71,6 +71,7 @@ impl App {
         let identities = IdentityStore::open(&config.state_dir)?;
         let (desk, desk_end) = session::desk();
         let parts = open(&config, desk, metrics.clone(), drain.clone()).await?;
+        let store = parts.activator.store().clone();
         let (executor, spoke, observed) = tokio::task::spawn_blocking(|| Executor::begin(parts)).await??;
         inventory_guard.release();
         tasks.spawn(async move {
@@ -79,17 +80,12 @@ impl App {
         });
 
         let looked = {
-            let config = Arc::clone(&config);
-            tokio::task::spawn_blocking(move || facts::look(&config, &Roots::default())).await?
+            let (config, store) = (Arc::clone(&config), store.clone());
+            tokio::task::spawn_blocking(move || facts::look(&config, &store, &Roots::default())).await?
         };
         let (site_sender, site) = watch::channel(Arc::new(looked));
-        let looking = facts::keep_looking(
-            Arc::clone(&config),
-            Roots::default(),
-            site_sender,
-            observed.clone(),
-            drain.clone(),
-        );
+        let looking =
+            facts::keep_looking(Arc::clone(&config), store, site_sender, observed.clone(), drain.clone());
         tasks.spawn(async move {
             looking.await;
             Ok(())
@@ -144,6 +140,7 @@ async fn open(
     let dir = config.state_dir.join("store");
     let store =
         tokio::task::spawn_blocking(move || Store::open(dir)).await?.context("cannot open the store")?;
+    store.set_quota(config.quota.unwrap_or(u64::MAX));
     let hook = config.hook.clone().map(Hook::new).transpose()?;
     let ranges = config.max_concurrent_ranges.unwrap_or(DEFAULT_RANGES);
     let puller = Puller::new(store.clone(), ranges, config.s3_ca_file.as_deref())?;

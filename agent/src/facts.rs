@@ -20,6 +20,7 @@ use crate::{
     activate::{FILES, HOOK},
     config::Config,
     observed::{Condition, Observed, Site},
+    store::{Space, Store},
 };
 
 /// Disks fill slowly and accelerators break rarely; a look costs a few system calls.
@@ -46,15 +47,18 @@ impl Default for Roots {
 }
 
 /// Looks once.
-pub fn look(config: &Config, roots: &Roots) -> Site {
+pub fn look(config: &Config, store: &Store, roots: &Roots) -> Site {
     let accelerators = accelerators::detect(roots);
-    let (total, available) = space(&config.state_dir);
+    let room = store.room().unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot ask the store's room");
+        Space { total: 0, available: 0 }
+    });
     let capacity = v1::Capacity {
         architecture: architecture().to_owned(),
         cpu: cpus(roots),
         memory_bytes: memory(roots),
-        storage_total_bytes: total,
-        storage_available_bytes: available,
+        storage_total_bytes: room.total,
+        storage_available_bytes: room.available,
         runtimes: runtimes(config),
         accelerators,
     };
@@ -67,7 +71,7 @@ pub fn look(config: &Config, roots: &Roots) -> Site {
 /// Looks again and again, and publishes what changed.
 pub async fn keep_looking(
     config: Arc<Config>,
-    roots: Roots,
+    store: Store,
     site: watch::Sender<Arc<Site>>,
     observed: watch::Receiver<Arc<Observed>>,
     drain: Drain,
@@ -79,8 +83,8 @@ pub async fn keep_looking(
             () = drain.started() => return,
             _ = ticks.tick() => {}
         }
-        let (config, roots) = (Arc::clone(&config), roots.clone());
-        let looked = tokio::task::spawn_blocking(move || look(&config, &roots)).await;
+        let (config, store) = (Arc::clone(&config), store.clone());
+        let looked = tokio::task::spawn_blocking(move || look(&config, &store, &Roots::default())).await;
         let Ok(mut next) = looked else { continue };
         for runtime in &mut next.capacity.runtimes {
             runtime.ready &=
@@ -140,18 +144,6 @@ fn memory(roots: &Roots) -> u64 {
             .find_map(|file| read(file)?.trim().parse::<u64>().ok())
     });
     group.filter(|limit| *limit < machine).unwrap_or(machine)
-}
-
-fn space(state_dir: &Path) -> (u64, u64) {
-    match rustix::fs::statvfs(state_dir) {
-        Ok(found) => {
-            (found.f_blocks.saturating_mul(found.f_frsize), found.f_bavail.saturating_mul(found.f_frsize))
-        }
-        Err(error) => {
-            tracing::debug!(%error, "cannot ask the free space");
-            (0, 0)
-        }
-    }
 }
 
 fn runtimes(config: &Config) -> Vec<v1::Runtime> {

@@ -246,6 +246,8 @@ impl Executor {
                 self.spawn(job, async move { Done::Pull(digest, pull.await) });
             }
             Step::CancelPull { digest } => self.pulls.cancel(&digest),
+            // What the store collects by is on its disk: until that is this plan's, nothing is collected.
+            Step::Collect { roots } if self.roots.as_ref() != Some(&roots) => {}
             Step::Collect { .. } => {
                 let collect = collect(self.activator.store().clone());
                 self.spawn(job, async move { Done::Collect(collect.await) });

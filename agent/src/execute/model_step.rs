@@ -178,10 +178,10 @@ impl Executor {
                     problems.push(format!("{model} {}: {error}", serving.version));
                 }
             }
-            Done::Health(match (served.is_empty(), problems.is_empty()) {
-                (true, _) => Condition::Unknown,
-                (false, true) => Condition::Healthy,
-                (false, false) => Condition::Unhealthy(problems.join("; ")),
+            // A spoke that was looked at and has nothing to serve lacks nothing.
+            Done::Health(match problems.is_empty() {
+                true => Condition::Healthy,
+                false => Condition::Unhealthy(problems.join("; ")),
             })
         });
     }

@@ -10,7 +10,7 @@ const fn bounds(class: Class) -> (Duration, Duration) {
     match class {
         Class::Lost => (Duration::from_millis(400), Duration::from_secs(20)),
         Class::Away => (Duration::from_secs(1), Duration::from_secs(30)),
-        Class::Denied => (Duration::from_secs(5), Duration::from_secs(120)),
+        Class::Denied => (Duration::from_secs(8), Duration::from_secs(120)),
     }
 }
 

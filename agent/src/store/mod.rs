@@ -26,7 +26,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use nave_manifest::Manifest;
@@ -59,6 +59,8 @@ struct Inner {
     pins: Mutex<BTreeMap<Digest, Arc<Manifest>>>,
     /// Bytes that running pulls will still write.
     promised: Mutex<u64>,
+    /// Most bytes that the store may take.
+    quota: AtomicU64,
     /// Publishing reads, collecting writes: a blob is never collected between its rename and its manifest.
     collecting: RwLock<()>,
 }
@@ -106,6 +108,7 @@ impl Store {
             _lock: lock,
             pins: Mutex::default(),
             promised: Mutex::default(),
+            quota: AtomicU64::new(u64::MAX),
             collecting: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }

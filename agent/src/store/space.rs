@@ -1,9 +1,14 @@
 //! Room on the disk: looked up and promised before the first byte of a pull, so that a pull that cannot end does not
 //! begin, and a full disk is an answer with numbers.
 
-use std::{path::Path, sync::PoisonError};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{PoisonError, atomic::Ordering},
+};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, gc::entries};
 
 /// Left free beyond what a pull writes: journals, folders, and the ledger and logs of the agent itself.
 const MARGIN: u64 = 32 << 20;
@@ -42,10 +47,29 @@ impl Store {
         Space::of(self.dir())
     }
 
+    /// Sets the most bytes that the store may take; pulls that would need more do not begin.
+    pub fn set_quota(&self, bytes: u64) {
+        self.inner.quota.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The room that the store has: the file system's, or what its quota leaves, where that is less.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn room(&self) -> Result<Space, StoreError> {
+        let space = self.space()?;
+        let quota = self.inner.quota.load(Ordering::Relaxed);
+        if quota == u64::MAX {
+            return Ok(space);
+        }
+        let left = quota.saturating_sub(taken(self.dir())?);
+        Ok(Space { total: space.total.min(quota), available: space.available.min(left) })
+    }
+
     /// Promises room for `bytes` more, or says what is missing.
     pub(crate) fn promise(&self, bytes: u64) -> Result<Promise, StoreError> {
         let mut promised = self.inner.promised.lock().unwrap_or_else(PoisonError::into_inner);
-        let available = self.space()?.available;
+        let available = self.room()?.available;
         let needed = bytes.saturating_add(MARGIN);
         if bytes > 0 && needed > available.saturating_sub(*promised) {
             let path = self.dir().to_owned();
@@ -54,6 +78,21 @@ impl Store {
         *promised += bytes;
         Ok(Promise { store: self.clone(), bytes })
     }
+}
+
+/// Bytes that the files below a folder take on the disk.
+fn taken(dir: &Path) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for path in entries(dir)? {
+        bytes += match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => taken(&path)?,
+            Ok(found) => found.blocks() * 512,
+            // A part that was published or dropped meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(StoreError::io("look at", path)(error)),
+        };
+    }
+    Ok(bytes)
 }
 
 impl Promise {
@@ -69,5 +108,25 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         self.settle(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_leaves_less_room_than_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.room().unwrap().total, store.space().unwrap().total);
+        fs::write(dir.path().join("blobs/x"), vec![1; 1 << 20]).unwrap();
+        store.set_quota(64 << 20);
+        let room = store.room().unwrap();
+        assert_eq!(room.total, 64 << 20);
+        assert!(room.available <= 63 << 20, "{room:?}");
+        let refused = store.promise(60 << 20).unwrap_err();
+        assert_eq!(refused.reason(), "DiskFull");
+        assert!(store.promise(8 << 20).is_ok());
     }
 }

@@ -215,7 +215,7 @@ impl Hub {
         self.state.lock().unwrap().rows.get(&(model.to_owned(), version.to_owned())).cloned()
     }
 
-    /// Waits until `found` is some; panics after half a minute with what the spoke said last.
+    /// Waits until `found` is some; panics after a minute with what the spoke said last.
     pub async fn until<T>(&self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
         let wait = async {
             loop {
@@ -227,7 +227,7 @@ impl Hub {
                 tokio::time::timeout(Duration::from_millis(50), changed).await.ok();
             }
         };
-        match tokio::time::timeout(Duration::from_secs(20), wait).await {
+        match tokio::time::timeout(Duration::from_secs(60), wait).await {
             Ok(found) => found,
             Err(_) => panic!("never: {what}; rows: {:#?}", self.state.lock().unwrap().rows),
         }

@@ -82,8 +82,6 @@ async fn killed_at_any_moment_never_shows_an_unverified_file_and_arrives() {
     site.hub.until("the last session", |hub| (hub.sessions() > sessions).then_some(())).await;
     site.hub.until_phase("defects", &told.to_string(), Phase::Serving).await;
     assert_eq!(site.served("defects"), Some(weights(told)));
-    let started = std::time::Instant::now();
     let status = process.terminate();
     assert!(status.success(), "{status}");
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }

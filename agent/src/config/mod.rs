@@ -1,18 +1,17 @@
 //! What the site wants: a YAML file, flags and environment over it. Read once, checked whole, so that a mistake ends the
 //! process with a sentence instead of showing up at the first assignment.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod address;
+mod file;
+
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use nave_names::ClusterName;
-use serde::Deserialize;
 
 use crate::identity::CaHash;
+
+pub use address::HubAddress;
+pub use file::{ConfigFile, FilesFile, HookFile, RuntimesFile, StorageFile};
 
 /// Where state lies unless said.
 const DEFAULT_STATE_DIR: &str = "/var/lib/nave-agent";
@@ -20,78 +19,6 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/nave-agent";
 const DEFAULT_HTTP: &str = "127.0.0.1:9090";
 /// A hook that takes longer than this for its own part has hung.
 const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Where the hub listens unless an address says.
-const DEFAULT_HUB_PORT: u16 = 7443;
-
-/// The file, as it is written.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ConfigFile {
-    /// `host:port` of the hub.
-    pub hub: Option<String>,
-    /// Name of this spoke's EdgeCluster; absent = the join token's.
-    pub cluster: Option<String>,
-    /// `sha256:<hex>` of the hub's CA, as `kubectl nave token create` printed it.
-    pub ca_hash: Option<String>,
-    /// File with the join token; needed until the spoke has joined.
-    pub join_token_file: Option<PathBuf>,
-    /// Everything that the agent writes lies below it.
-    pub state_dir: Option<PathBuf>,
-    /// Where `/livez`, `/readyz` and `/metrics` are served.
-    pub http_listen: Option<String>,
-    /// For the EdgeCluster, if joining creates it.
-    pub labels: BTreeMap<String, String>,
-    /// Free facts for placement, beside those that the agent finds out.
-    pub facts: BTreeMap<String, String>,
-    /// Most ranged requests at once.
-    pub max_concurrent_ranges: Option<u32>,
-    /// PEM file of authorities that S3's certificate may come from, beside the system's.
-    pub s3_ca_file: Option<PathBuf>,
-    /// What serves models here; absent = `files`.
-    pub runtimes: Option<RuntimesFile>,
-    /// Limits for the store.
-    pub storage: StorageFile,
-}
-
-/// What serves models here.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct RuntimesFile {
-    /// Folders that other programs read.
-    pub files: Option<FilesFile>,
-    /// A command or an address that is told.
-    pub hook: Option<HookFile>,
-}
-
-/// The runtime `files`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct FilesFile {
-    /// Absent = `models` below the state folder. Best on the file system of the store: then nothing is stored twice.
-    pub dir: Option<PathBuf>,
-}
-
-/// The runtime `hook`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct HookFile {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Or: POST JSON there.
-    pub url: Option<String>,
-    /// Polled after a switch until it answers 2xx; `{model}` and `{version}` are filled in.
-    pub health_url: Option<String>,
-    /// `30s`; absent = one minute.
-    pub timeout: Option<String>,
-}
-
-/// Limits for the store.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct StorageFile {
-    /// Bytes, such as `200Gi`.
-    pub quota: Option<String>,
-}
 
 /// What stands over the file: flags and environment.
 #[derive(Clone, Debug, Default)]
@@ -135,21 +62,14 @@ pub struct Config {
     pub max_concurrent_ranges: Option<u32>,
     /// More authorities for S3.
     pub s3_ca_file: Option<PathBuf>,
+    /// Most bytes that the store may take.
+    pub quota: Option<u64>,
     /// Whether `files` is served.
     pub files: bool,
     /// Where models are laid out.
     pub models_dir: PathBuf,
     /// The hook, if configured.
     pub hook: Option<HookConfig>,
-}
-
-/// `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubAddress {
-    /// Name or IP address; no brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
 }
 
 /// Where the join token comes from. Read when it is needed, since a mounted Secret may come later than the process.
@@ -214,21 +134,6 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigFile {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// [`ConfigError`] names the file and the place in it.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })
-    }
-}
-
 impl Config {
     /// The file with `over` laid over it.
     ///
@@ -258,10 +163,17 @@ impl Config {
             (_, Some(path)) => JoinToken::File(path),
             (_, None) => JoinToken::Absent,
         };
+        let quota = file.storage.quota.map(|text| {
+            let bad = || value("storage.quota", format!("{text:?} is not an amount of bytes such as 200Gi"));
+            parse_bytes(&text).ok_or_else(bad)
+        });
+        let quota = quota.transpose()?;
         let runtimes =
             file.runtimes.unwrap_or(RuntimesFile { files: Some(FilesFile::default()), hook: None });
         let hook = runtimes.hook.map(HookConfig::new).transpose()?;
-        let (files, dir) = runtimes.files.map_or((false, None), |files| (true, files.dir));
+        let (files, dir) = runtimes
+            .files
+            .map_or((false, None), |files| (true, files.dir.filter(|dir| !dir.as_os_str().is_empty())));
         Ok(Self {
             hub,
             cluster,
@@ -274,6 +186,7 @@ impl Config {
             facts: file.facts,
             max_concurrent_ranges: file.max_concurrent_ranges,
             s3_ca_file: file.s3_ca_file,
+            quota,
             files,
             hook,
         })
@@ -305,32 +218,23 @@ impl HookConfig {
     }
 }
 
-impl std::str::FromStr for HubAddress {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let fail = || format!("{text:?} is not an address such as hub.example.com:7443");
-        let text_ = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
-        let (host, port) = match text_.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                (host, port.parse().map_err(|_| fail())?)
-            }
-            Some(_) | None => (text_, DEFAULT_HUB_PORT),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let is_host = !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'_'));
-        if is_host { Ok(Self { host: host.to_owned(), port }) } else { Err(fail()) }
-    }
-}
-
-impl std::fmt::Display for HubAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
+/// A Kubernetes quantity of whole bytes: digits, and a suffix of thousands or of powers of two.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, suffix) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match suffix {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 impl JoinToken {
@@ -375,24 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn addresses_with_and_without_port() {
-        for (text, shown) in [
-            ("hub.example.com", "hub.example.com:7443"),
-            ("10.0.0.1:99", "10.0.0.1:99"),
-            ("[::1]:99", "[::1]:99"),
-            ("https://hub:7443/", "hub:7443"),
-        ] {
-            assert_eq!(text.parse::<HubAddress>().unwrap().to_string(), shown);
-        }
-        for bad in ["", ":1", "hub:x", "a b:1", "hub/path"] {
-            assert!(bad.parse::<HubAddress>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn a_small_file_is_enough() {
-        let config = config("hub: hub.example.com\nstateDir: /s\n").unwrap();
-        assert_eq!(config.models_dir, Path::new("/s/models"));
+        let config =
+            config("hub: h\nstateDir: /s\nstorage: {quota: 2Gi}\nruntimes: {files: {dir: \"\"}}").unwrap();
+        assert_eq!((config.models_dir, config.quota), (PathBuf::from("/s/models"), Some(2 << 30)));
         assert!(config.files && config.hook.is_none());
     }
 
@@ -403,6 +293,7 @@ mod tests {
             ("hub: h\ncluster: Bad_Name", "cluster"),
             ("hub: h\ncaHash: sha256:12", "caHash"),
             ("hub: h\nhttpListen: nowhere", "httpListen"),
+            ("hub: h\nstorage: {quota: much}", "storage.quota"),
             ("hub: h\nruntimes: {hook: {}}", "runtimes.hook"),
             ("hub: h\nruntimes: {hook: {command: [x], timeout: soon}}", "runtimes.hook.timeout"),
         ] {
