@@ -1,4 +1,18 @@
 //! Everything real: API server, S3 server, the built binaries, kubectl. Each test starts what it needs and ends it.
 
+#[path = "e2e/away.rs"]
+mod away;
+#[path = "e2e/conflict.rs"]
+mod conflict;
+#[path = "e2e/demo.rs"]
+mod demo;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/identity.rs"]
+mod identity;
+#[path = "e2e/kills.rs"]
+mod kills;
+#[path = "e2e/site.rs"]
+mod site;
