@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::{
-    daemon::{Daemon, without_callers_settings},
+    daemon::{Daemon, tail, without_callers_settings},
     eventually::{Progress, eventually},
     kubectl::Kubectl,
     tools::Tools,
@@ -126,6 +126,11 @@ impl Spoke {
         &mut self.daemon
     }
 
+    /// The end of its log, for messages.
+    pub fn log_tail(&self) -> String {
+        format!("the log of {} ends with:\n{}", self.start.cluster, tail(self.daemon.log_path(), 4096))
+    }
+
     /// `--state-dir`.
     pub fn state(&self) -> PathBuf {
         self.start.folder.join("state")
@@ -155,6 +160,16 @@ impl Spoke {
             }
         });
         waited.await?
+    }
+
+    /// Returns when the process has ended, which it should not by itself; the error holds the end of its log.
+    pub async fn until_it_ends(&mut self) -> anyhow::Error {
+        loop {
+            if let Err(error) = self.daemon.ensure_running() {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// SIGKILL.

@@ -125,10 +125,10 @@ impl Stack {
     /// It did not connect in time.
     pub async fn spoke_with(&self, settings: &SpokeSettings) -> anyhow::Result<Spoke> {
         let mut spoke = Spoke::start(&self.tools, self.folder.path(), settings)?;
-        let waited = self.wait_connected(&settings.cluster, true).await;
-        waited.with_context(|| {
-            format!("its log ends with:\n{}", crate::daemon::tail(spoke.daemon().log_path(), 4096))
-        })?;
+        tokio::select! {
+            waited = self.wait_connected(&settings.cluster, true) => waited.with_context(|| spoke.log_tail())?,
+            error = spoke.until_it_ends() => return Err(error),
+        }
         Ok(spoke)
     }
 
