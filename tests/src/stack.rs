@@ -198,14 +198,20 @@ impl Stack {
         self.kubectl.apply(&object.to_string()).await.map(drop)
     }
 
-    /// What the hub stored of what a cluster reported for a model: the entry of its ClusterAssignment's status.
+    /// What the hub stored of what a cluster reported for a model: the rows of its ClusterAssignment's status, one for
+    /// each version that it serves or holds. None where there is no assignment.
     ///
     /// # Errors
-    /// There is no such assignment.
-    pub async fn reported(&self, cluster: &str, model: &str) -> anyhow::Result<Value> {
-        let assignment = self.kubectl.json(&["get", "clusterassignment", cluster]).await?;
-        let entries = assignment["status"]["entries"].as_array().cloned().unwrap_or_default();
-        Ok(entries.into_iter().find(|entry| entry["model"] == model).unwrap_or(Value::Null))
+    /// The API server cannot be asked.
+    pub async fn reported(&self, cluster: &str, model: &str) -> anyhow::Result<Vec<Value>> {
+        let arguments = ["get", "clusterassignment", cluster, "--ignore-not-found", "-o", "json"];
+        let text = self.kubectl.run(&arguments).await?;
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let assignment: Value = serde_json::from_str(&text).context("parsing a ClusterAssignment")?;
+        let rows = assignment["status"]["entries"].as_array().cloned().unwrap_or_default();
+        Ok(rows.into_iter().filter(|row| row["model"] == model).collect())
     }
 
     /// Waits until the hub's objects say that the cluster serves exactly this digest.
@@ -220,7 +226,7 @@ impl Stack {
         .map(drop)
     }
 
-    /// Waits until what a cluster reported for a model satisfies `wanted`.
+    /// Waits until a row of what a cluster reported for a model satisfies `wanted`.
     ///
     /// # Errors
     /// Not in time.
@@ -232,8 +238,9 @@ impl Stack {
         wanted: impl Fn(&Value) -> bool,
     ) -> anyhow::Result<Value> {
         eventually(&format!("{cluster} {what}"), LIMIT, || async {
-            let entry = self.reported(cluster, model).await?;
-            Ok(Progress::when(wanted(&entry), entry.clone(), entry))
+            let rows = self.reported(cluster, model).await?;
+            let found = rows.iter().find(|row| wanted(row)).cloned();
+            Ok(found.map_or_else(|| Progress::Pending(Value::Array(rows).to_string()), Progress::Done))
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
-use crate::site::{CLUSTER, MODEL, Site};
+use crate::site::{CLUSTER, Site};
 
 const MB: u64 = 1_000_000;
 const SIZE: u64 = 300 * MB;
@@ -63,8 +63,6 @@ async fn e2e_a_hub_killed_in_the_middle_of_a_pull_costs_nothing() -> Result<()> 
 
     let fetched = site.proxy.traffic("2.0.0/weights.bin").bytes - before;
     assert!(fetched < 90 * MB, "{fetched} bytes were fetched of 60 MB: the pull started anew");
-    let entry = site.stack.reported(CLUSTER, MODEL).await?;
-    assert_eq!(entry["phase"], "Serving");
     Ok(())
 }
 
