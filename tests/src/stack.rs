@@ -81,7 +81,7 @@ impl Stack {
         kubectl.apply(&credentials(&s3)).await.context("writing the Secret with the S3 keys")?;
         let hub = Hub::start(&tools, &plane, folder.path(), settings.hub).await?;
         // Buckets of a shared server are told apart by name.
-        let bucket = format!("models-{}", std::process::id());
+        let bucket = format!("models-{:016x}", rand::random::<u64>());
         Ok(Self { hub, s3, plane, kubectl, tools, endpoint, bucket, folder })
     }
 
