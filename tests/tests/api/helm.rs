@@ -34,6 +34,7 @@ const PERMISSIONS: &[(&str, &str, &str, &str, bool)] = &[
     (HUB, "get", "secrets/models-s3", "vision", true),
     (HUB, "create", "leases.coordination.k8s.io", SYSTEM, true),
     (HUB, "update", "leases.coordination.k8s.io", SYSTEM, true),
+    (HUB, "delete", "leases.coordination.k8s.io", SYSTEM, true),
     // Consent is the platform team's, and so is the end of a cluster, a version or a policy.
     (HUB, "patch", "edgeclusters.nave.dev", "", false),
     (HUB, "delete", "edgeclusters.nave.dev", "", false),
