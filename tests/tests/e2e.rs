@@ -8,6 +8,10 @@ mod conflict;
 mod demo;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/fleet_identity.rs"]
+mod fleet_identity;
+#[path = "e2e/fleet_sessions.rs"]
+mod fleet_sessions;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/identity.rs"]

@@ -155,14 +155,19 @@ impl Session {
                     if let Some(message) = self.next_message() {
                         room.send(Ok(message));
                     }
+                    // Its standing goes out before anything else, and was the last word.
+                    if self.is_revoked() {
+                        return Err(Status::permission_denied(self.standing.message.clone()));
+                    }
                 }
                 changed = self.seat.changed.changed() => {
                     if changed.is_ok() {
-                        self.look_again()?;
+                        self.look_again();
                     }
                 }
                 Some(answer) = self.answers.1.recv() => self.outbox.answer(answer),
                 message = inbound.message() => match message {
+                    Ok(Some(_)) if self.is_revoked() => {}
                     Ok(Some(message)) => self.take(message),
                     Ok(None) => return Ok(SessionEnd::Closed),
                     Err(status) => {
@@ -180,19 +185,19 @@ impl Session {
     }
 
     /// The EdgeCluster or the assignment changed.
-    fn look_again(&mut self) -> Result<(), Status> {
+    fn look_again(&mut self) {
         let standing =
             standing::of(self.shared.world.cluster(self.peer.cluster.as_str()).as_deref(), &self.peer);
         if standing != self.standing {
             tracing::info!(cluster = %self.peer.cluster, state = ?standing.state(), "the spoke's standing changed");
             self.standing = standing.clone();
-            if standing.state() == State::Revoked {
-                return Err(Status::permission_denied(standing.message));
-            }
             self.outbox.stand(standing);
         }
         self.outbox.desired_changed();
-        Ok(())
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.standing.state() == State::Revoked
     }
 
     fn next_message(&mut self) -> Option<HubMessage> {

@@ -2,12 +2,13 @@
 //! with hundreds of clusters. They tell when each desired set reached them and report what a script says. The real
 //! agent is tested elsewhere; nothing here stands in for it.
 
+pub mod api;
 mod identity;
 mod spoke;
+pub mod wire;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -81,21 +82,47 @@ pub struct Fleet {
     pub behaviour: Behaviour,
     spokes: BTreeMap<String, CancellationToken>,
     tasks: JoinSet<()>,
-    hub: SocketAddr,
+    hub: String,
     authority: Authority,
 }
 
 impl Fleet {
     /// A fleet without spokes.
-    pub fn new(hub: SocketAddr, authority: Authority) -> Self {
+    pub fn new(hub: &str, authority: Authority) -> Self {
+        crate::use_ring();
         Self {
             told: Arc::default(),
             behaviour: Behaviour::default(),
             spokes: BTreeMap::new(),
             tasks: JoinSet::new(),
-            hub,
+            hub: hub.to_owned(),
             authority,
         }
+    }
+
+    /// A fleet of the stack's hub, whose CA it asks the API server for.
+    ///
+    /// # Errors
+    /// The CA's Secret cannot be read.
+    pub async fn of(stack: &crate::Stack) -> anyhow::Result<Self> {
+        let authority = api::authority(&stack.plane.client().await?).await?;
+        Ok(Self::new(&stack.hub.address(), authority))
+    }
+
+    /// Who makes the certificates of its spokes.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Connects many, one after the other.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_all(&mut self, clusters: &[String]) -> anyhow::Result<()> {
+        for cluster in clusters {
+            self.connect(cluster).await?;
+        }
+        Ok(())
     }
 
     /// Connects one spoke and keeps it connected; returns when the hub has answered its hello.
@@ -114,7 +141,7 @@ impl Fleet {
             held: BTreeMap::new(),
             generation: 0,
         };
-        let session = spoke.open(self.hub, &credentials).await?;
+        let session = spoke.open(self.hub.clone(), credentials).await?;
         self.tasks.spawn(session);
         self.spokes.insert(cluster.to_owned(), leave);
         Ok(())

@@ -1,25 +1,19 @@
-//! One simulated spoke's session.
+//! One simulated spoke: its sessions, one after the other, and what it says in them.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use nave_proto::{
-    PROTOCOL,
-    v1::{
-        Capacity, Desired, DesiredAck, DesiredEntry, EntryReport, EntryReports, Facts, Health, Heartbeat,
-        HubMessage, Report, SpokeHello, SpokeMessage, desired_entry::Action, entry_report::Phase,
-        health::State, hub_message, session_client::SessionClient, spoke_message::Message,
-    },
+use nave_proto::v1::{
+    Desired, DesiredAck, DesiredEntry, EntryReport, EntryReports, HeldEntry, Report, SpokeHello,
+    desired_entry::Action, entry_report::Phase, hub_message, spoke_message::Message,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use rand::RngExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Streaming,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
-};
 
-use super::{Behaviour, Credentials, Told};
+use super::{
+    Behaviour, Credentials, Told,
+    wire::{self, Wire},
+};
 
 /// (namespace, policy, model, version): the wire's entry key as something to sort by.
 type Key = (String, String, String, String);
@@ -36,85 +30,71 @@ pub(super) struct Spoke {
 }
 
 impl Spoke {
-    /// Connects, says hello, and hands back the rest of the session.
+    /// Connects, says hello, and hands back the rest of its life.
     pub(super) async fn open(
-        self,
-        hub: SocketAddr,
-        credentials: &Credentials,
+        mut self,
+        hub: String,
+        credentials: Credentials,
     ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
-        let channel =
-            dial(hub, credentials).await.with_context(|| format!("simulated spoke {}", self.cluster))?;
-        let (send, outbound) = mpsc::channel(16);
-        send.send(SpokeMessage { message: Some(Message::Hello(self.hello())) }).await?;
-        let mut inbound =
-            SessionClient::new(channel).connect(ReceiverStream::new(outbound)).await?.into_inner();
-        let heartbeat = match inbound.message().await?.and_then(|m| m.message) {
-            Some(hub_message::Message::Hello(hello)) => {
-                Duration::from_secs(hello.heartbeat_seconds.max(1).into())
-            }
-            other => {
-                anyhow::bail!("simulated spoke {}: expected the hub's hello, got {other:?}", self.cluster)
-            }
-        };
-        Ok(self.run(send, inbound, heartbeat))
+        let wire = self.connect(&hub, &credentials).await?;
+        Ok(async move {
+            self.session(wire).await;
+            self.return_ever_again(&hub, &credentials).await;
+        })
     }
 
-    fn hello(&self) -> SpokeHello {
-        SpokeHello {
-            min_protocol: PROTOCOL,
-            max_protocol: PROTOCOL,
-            agent_version: "simulated".into(),
-            generation: self.generation,
-            held: Vec::new(),
-            report: Some(Report {
-                capacity: Some(Capacity {
-                    architecture: "amd64".into(),
-                    cpu: 4,
-                    memory_bytes: 8 << 30,
-                    storage_total_bytes: 100 << 30,
-                    storage_available_bytes: 50 << 30,
-                    ..Capacity::default()
-                }),
-                facts: Some(Facts::default()),
-                entries: Some(EntryReports::default()),
-                health: Some(Health {
-                    storage: State::Healthy.into(),
-                    serving: State::Healthy.into(),
-                    ..Health::default()
-                }),
-            }),
+    async fn connect(&mut self, hub: &str, credentials: &Credentials) -> anyhow::Result<Wire> {
+        let hello = self.hello();
+        let opened = Wire::open(hub, credentials, hello).await;
+        opened.with_context(|| format!("simulated spoke {}", self.cluster))
+    }
+
+    /// As an agent does: back off, with jitter, until the hub is there again.
+    async fn return_ever_again(mut self, hub: &str, credentials: &Credentials) {
+        while !self.leave.is_cancelled() {
+            let wait = Duration::from_millis(rand::rng().random_range(100..1_000));
+            tokio::select! {
+                () = self.leave.clone().cancelled_owned() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match self.connect(hub, credentials).await {
+                Ok(wire) => self.session(wire).await,
+                Err(error) => tracing::debug!(error = format!("{error:#}"), "not yet back"),
+            }
         }
     }
 
-    async fn run(
-        mut self,
-        send: mpsc::Sender<SpokeMessage>,
-        mut inbound: Streaming<HubMessage>,
-        heartbeat: Duration,
-    ) {
-        let mut beat = tokio::time::interval(heartbeat);
-        let mut sequence = 0;
+    async fn session(&mut self, mut wire: Wire) {
+        let leave = self.leave.clone();
         loop {
-            let answers = tokio::select! {
-                () = self.leave.cancelled() => return,
-                _ = beat.tick() => {
-                    sequence += 1;
-                    vec![Message::Heartbeat(Heartbeat { sequence })]
-                }
-                received = inbound.message() => match received {
-                    Ok(Some(HubMessage { message: Some(hub_message::Message::Desired(desired)) })) => {
-                        self.take_over(desired)
-                    }
-                    Ok(Some(_)) => Vec::new(),
-                    Ok(None) | Err(_) => return,
-                },
+            let received = tokio::select! {
+                () = leave.cancelled() => return,
+                received = wire.next() => received,
+            };
+            let answers = match received {
+                Ok(Some(hub_message::Message::Desired(desired))) => self.take_over(desired),
+                Ok(Some(_)) => Vec::new(),
+                Ok(None) | Err(_) => return,
             };
             for message in answers {
-                if send.send(SpokeMessage { message: Some(message) }).await.is_err() {
+                if wire.say(message).await.is_err() {
                     return;
                 }
             }
         }
+    }
+
+    fn hello(&mut self) -> SpokeHello {
+        let held = self.held.values().map(|entry| HeldEntry {
+            key: entry.key.clone(),
+            manifest_digest: entry.manifest_digest.clone(),
+        });
+        let held = held.collect();
+        let mut hello = SpokeHello { generation: self.generation, held, ..wire::hello() };
+        if let Some(report) = &mut hello.report {
+            report.entries = self.report().entries;
+        }
+        hello
     }
 
     fn take_over(&mut self, desired: Desired) -> Vec<Message> {
@@ -182,12 +162,4 @@ fn row(
         reason: failure.unwrap_or_default().to_owned(),
         ..EntryReport::default()
     }
-}
-
-async fn dial(hub: SocketAddr, credentials: &Credentials) -> anyhow::Result<Channel> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(&credentials.ca))
-        .identity(Identity::from_pem(&credentials.certificate, &credentials.key))
-        .domain_name("localhost");
-    Ok(Endpoint::from_shared(format!("https://{hub}"))?.tls_config(tls)?.connect().await?)
 }
