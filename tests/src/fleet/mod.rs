@@ -37,7 +37,7 @@ impl Behaviour {
     }
 }
 
-/// When which version was told to which cluster.
+/// When what first reached which cluster: versions, and the policies that they came by.
 #[derive(Debug, Default)]
 pub struct Told {
     rows: Mutex<BTreeMap<(String, String), Instant>>,
@@ -45,26 +45,27 @@ pub struct Told {
 }
 
 impl Told {
-    fn record(&self, cluster: &str, version: &str) {
+    /// Notes that it is there now, if that was not noted before.
+    pub fn record(&self, cluster: &str, what: &str) {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.entry((cluster.to_owned(), version.to_owned())).or_insert_with(Instant::now);
+        rows.entry((cluster.to_owned(), what.to_owned())).or_insert_with(Instant::now);
         drop(rows);
         self.changed.notify_waiters();
     }
 
-    /// When each cluster was first told to serve the version.
-    pub fn of(&self, version: &str) -> BTreeMap<String, Instant> {
+    /// When each cluster was first told to serve the version, or to serve for the policy.
+    pub fn of(&self, what: &str) -> BTreeMap<String, Instant> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.iter().filter(|((_, v), _)| v == version).map(|((c, _), at)| (c.clone(), *at)).collect()
+        rows.iter().filter(|((_, w), _)| w == what).map(|((c, _), at)| (c.clone(), *at)).collect()
     }
 
-    /// Waits until that many clusters were told to serve the version.
-    pub async fn wait_for(&self, version: &str, clusters: usize) -> BTreeMap<String, Instant> {
+    /// Waits until that many clusters were told.
+    pub async fn wait_for(&self, what: &str, clusters: usize) -> BTreeMap<String, Instant> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let told = self.of(version);
+            let told = self.of(what);
             if told.len() >= clusters {
                 return told;
             }
@@ -81,6 +82,8 @@ pub struct Fleet {
     /// What they do; may be changed while they run.
     pub behaviour: Behaviour,
     spokes: BTreeMap<String, CancellationToken>,
+    /// A spoke that comes back has the key that it had.
+    credentials: BTreeMap<String, Credentials>,
     tasks: JoinSet<()>,
     hub: String,
     authority: Authority,
@@ -94,6 +97,7 @@ impl Fleet {
             told: Arc::default(),
             behaviour: Behaviour::default(),
             spokes: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             tasks: JoinSet::new(),
             hub: hub.to_owned(),
             authority,
@@ -130,7 +134,11 @@ impl Fleet {
     /// # Errors
     /// What kept the first connection from coming about.
     pub async fn connect(&mut self, cluster: &str) -> anyhow::Result<()> {
-        let credentials = self.authority.issue(cluster)?;
+        let credentials = match self.credentials.get(cluster) {
+            Some(credentials) => credentials.clone(),
+            None => self.authority.issue(cluster)?,
+        };
+        self.credentials.insert(cluster.to_owned(), credentials.clone());
         let leave = CancellationToken::new();
         let spoke = spoke::Spoke {
             cluster: cluster.to_owned(),

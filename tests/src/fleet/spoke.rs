@@ -115,10 +115,11 @@ impl Spoke {
 
     fn report(&mut self) -> Report {
         let mut rows = Vec::new();
-        for ((namespace, _, model, version), entry) in &self.held {
+        for ((namespace, policy, model, version), entry) in &self.held {
             let serve = entry.action == i32::from(Action::Serve);
             if serve {
                 self.told.record(&self.cluster, version);
+                self.told.record(&self.cluster, policy);
             }
             let failure = self.behaviour.reason(&self.cluster, version);
             let phase = match (&failure, serve) {

@@ -96,13 +96,14 @@ impl Wire {
         waited.await.with_context(|| format!("{what} did not come"))?
     }
 
-    /// Waits for a desired set.
+    /// Waits for a desired set with something in it: a cluster's assignment begins empty.
     ///
     /// # Errors
     /// As `wait_for`.
     pub async fn desired(&mut self) -> anyhow::Result<Desired> {
         self.wait_for("a desired set", |message| {
-            if let hub_message::Message::Desired(desired) = message { Some(desired) } else { None }
+            let hub_message::Message::Desired(desired) = message else { return None };
+            (!desired.entries.is_empty()).then_some(desired)
         })
         .await
     }

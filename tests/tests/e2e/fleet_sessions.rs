@@ -148,12 +148,13 @@ async fn e2e_fleet_a_hub_that_is_killed_and_returns_is_no_news() -> Result<()> {
     let seen = std::sync::Arc::default();
     let watch = tokio::spawn(watch_connected(clusters.clone(), std::sync::Arc::clone(&seen)));
     stack.hub.kill();
+    // The API has whole seconds; sessions of before began at the latest when the spokes were served.
     let restarted = jiff::Timestamp::now();
     stack.hub.restart().await?;
     eventually("every spoke to be back", LIMIT, || async {
         let back = clusters.list(&Default::default()).await?.items.into_iter().filter(|cluster| {
             let session = cluster.status.as_ref().and_then(|status| status.session.as_ref());
-            session.is_some_and(|session| session.since.0 > restarted)
+            session.is_some_and(|session| session.since.0.as_second() >= restarted.as_second())
         });
         let back = back.count();
         Ok(Progress::when(back == names.len(), (), format!("{back} of {}", names.len())))

@@ -1,0 +1,84 @@
+//! `make bench`: what Nave costs and how fast it is, on this machine, against the real API server and the real S3 server.
+//! Each part measures one thing and adds rows to the table; nothing here asserts.
+
+mod assigned;
+mod idle;
+mod pull;
+mod table;
+mod told;
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use nave_tests::{HubSettings, Stack, StackSettings, weights};
+
+use crate::table::Table;
+
+/// Nave's benches.
+#[derive(Parser)]
+#[command(name = "make bench ARGS=")]
+struct Arguments {
+    /// Which parts; none = all
+    parts: Vec<Part>,
+    /// How the binaries were built, for the table's heading
+    #[arg(long, default_value = "unknown")]
+    profile: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// `nave-agent pull` against s5cmd
+    Pull,
+    /// An agent that has nothing to do
+    Idle,
+    /// From a changed policy to 50 spokes that know
+    Told,
+    /// From a new policy to 1,000 written assignments
+    Assigned,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let mut table = Table::new(&arguments.profile);
+    // Periods of a hub in earnest.
+    let hub = HubSettings {
+        heartbeat: "15s",
+        grace_period: "40s",
+        lease_duration: "15s",
+        log: "warn",
+        ..HubSettings::default()
+    };
+    table::say("starting control plane, S3 server and hub")?;
+    let stack = Stack::start_with(StackSettings { hub, ..StackSettings::default() }).await?;
+    if wanted(Part::Pull) {
+        pull::measure(&stack, &mut table).await?;
+    }
+    if wanted(Part::Idle) {
+        idle::measure(&stack, &mut table).await?;
+    }
+    if wanted(Part::Told) {
+        told::measure(&stack, &mut table).await?;
+    }
+    if wanted(Part::Assigned) {
+        assigned::measure(&stack, &mut table).await?;
+    }
+    table.print()
+}
+
+/// Publishes a version of a few bytes.
+async fn publish_small(stack: &Stack, model: &str, version: &str) -> anyhow::Result<()> {
+    let folder = stack.folder().join(model).join(version);
+    weights::write_random(&folder.join("weights.bin"), 2_000, 7)?;
+    std::fs::write(folder.join("version"), version)?;
+    stack.publish(&folder, model, version).await.map(drop)
+}
+
+/// The value below which that part of the samples is.
+fn quantile(samples: &mut [Duration], part: f64) -> Duration {
+    samples.sort_unstable();
+    // Counts of samples are small, and the part is below 1.
+    let at = ((samples.len() as f64) * part).ceil() as usize;
+    samples.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}
