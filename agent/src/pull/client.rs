@@ -1,7 +1,12 @@
 //! The HTTP clients: one that keeps connections, and one that never uses a connection twice, for fetching again what
 //! came wrong over one.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 
@@ -12,11 +17,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections are closed by most S3 servers after some seconds anyway.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Both clients of a spoke.
+/// Both clients of a spoke. The second is rarely needed, and reading the system's certificates takes time.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
-    pub(super) pooled: Client,
-    pub(super) fresh: Client,
+    pooled: Client,
+    fresh: Arc<OnceLock<Client>>,
+    extra: Arc<[Certificate]>,
 }
 
 impl Clients {
@@ -24,7 +30,19 @@ impl Clients {
     /// of `extra_ca` (PEM) as well.
     pub(super) fn new(extra_ca: Option<&Path>) -> Result<Self, PullError> {
         let extra = extra_ca.map(read_certificates).transpose()?.unwrap_or_default();
-        Ok(Self { pooled: build(&extra, 64)?, fresh: build(&extra, 0)? })
+        Ok(Self { pooled: build(&extra, 64)?, fresh: Arc::default(), extra: extra.into() })
+    }
+
+    /// The client to use; `fresh` = over a connection that nothing wrong came over.
+    pub(super) fn get(&self, fresh: bool) -> Result<&Client, PullError> {
+        match (fresh, self.fresh.get()) {
+            (false, _) => Ok(&self.pooled),
+            (true, Some(client)) => Ok(client),
+            (true, None) => {
+                let client = build(&self.extra, 0)?;
+                Ok(self.fresh.get_or_init(|| client))
+            }
+        }
     }
 }
 

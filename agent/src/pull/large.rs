@@ -9,7 +9,7 @@ use nave_names::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{Notify, Semaphore},
-    task::spawn_blocking,
+    task::{JoinHandle, spawn_blocking},
 };
 
 use super::PullError;
@@ -17,6 +17,8 @@ use crate::store::{Part, StoreError};
 
 /// How many chunks are hashed in one go before the thread is given back.
 const BATCH: usize = 16;
+/// After so many hashed bytes the disk is made to write them, so that what is left to flush at the end is little.
+const FLUSH: u64 = 64 << 20;
 
 /// One large file and what is there of it.
 #[derive(Debug)]
@@ -130,6 +132,8 @@ impl LargeFile {
     pub(super) async fn hash_in_order(self: Arc<Self>, turns: Arc<Semaphore>) -> Result<(), PullError> {
         let mut sha256 = Sha256::new();
         let mut front = 0;
+        let mut unflushed = 0;
+        let mut flushing: Option<JoinHandle<Result<(), StoreError>>> = None;
         while front < self.chunks.len() {
             let ready = self.ready_from(front);
             if ready == front {
@@ -140,7 +144,16 @@ impl LargeFile {
             let file = Arc::clone(&self);
             let hashed = spawn_blocking(move || file.hash(sha256, front, ready)).await;
             sha256 = hashed.map_err(|_| PullError::Cancelled)??;
+            unflushed += self.chunks[front..ready].iter().map(|chunk| u64::from(chunk.length)).sum::<u64>();
             front = ready;
+            if unflushed >= FLUSH && flushing.as_ref().is_none_or(JoinHandle::is_finished) {
+                unflushed = 0;
+                let file = Arc::clone(&self);
+                flushing = Some(spawn_blocking(move || file.part.flush()));
+            }
+        }
+        if let Some(flushing) = flushing {
+            flushing.await.map_err(|_| PullError::Cancelled)??;
         }
         let found = Digest::from_bytes(sha256.finalize().into());
         if found == self.entry.sha256 {

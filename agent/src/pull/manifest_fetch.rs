@@ -22,7 +22,7 @@ pub(super) async fn fetch_manifest(recovery: &Recovery, digest: &Digest) -> Resu
     let mut mismatches = 0;
     loop {
         recovery.wait_for_window().await;
-        let failure = match fetch_bytes(&recovery.fetcher(), recovery.client(mismatches > 0), &path).await {
+        let failure = match fetch_bytes(&recovery.fetcher(), recovery.client(mismatches > 0)?, &path).await {
             Ok(bytes) => {
                 let found = Digest::of(&bytes);
                 if found == *digest {

@@ -31,8 +31,8 @@ impl Recovery {
         Fetcher { urls: &self.urls, limiter: &self.limiter, meter: &self.meter, rank: self.rank }
     }
 
-    pub(super) const fn client(&self, fresh: bool) -> &Client {
-        if fresh { &self.clients.fresh } else { &self.clients.pooled }
+    pub(super) fn client(&self, fresh: bool) -> Result<&Client, PullError> {
+        self.clients.get(fresh)
     }
 
     /// Waits until weights may flow.

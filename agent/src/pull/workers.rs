@@ -116,7 +116,7 @@ impl Crew {
             let mut body = self
                 .recovery
                 .fetcher()
-                .get(self.recovery.client(fresh), &file.path, Part::Whole(file.size))
+                .get(self.recovery.client(fresh)?, &file.path, Part::Whole(file.size))
                 .await?;
             while let Some(piece) = body.next().await? {
                 pieces.push(piece);
@@ -163,7 +163,7 @@ impl Crew {
         let part = Part::Range { begin, end: file.chunks[end - 1].end(), size: file.entry.size };
         let slot = self.recovery.limiter.slot(self.recovery.rank).await;
         let body =
-            self.recovery.fetcher().get(self.recovery.client(attempt.fresh), &file.entry.path, part).await?;
+            self.recovery.fetcher().get(self.recovery.client(attempt.fresh)?, &file.entry.path, part).await?;
         if !body.whole {
             return self.receive(file, body, first, end, attempt).await;
         }

@@ -1,10 +1,11 @@
 //! Writing so that it is still there after a power cut: stage, fsync, rename, fsync the folder.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::StoreError;
@@ -16,6 +17,18 @@ pub(super) const READ_ONLY: u32 = 0o444;
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let open = File::open(dir).map_err(StoreError::io("open folder", dir))?;
     open.sync_all().map_err(StoreError::io("sync folder", dir))
+}
+
+/// Up to this many files or folders are flushed one by one; more of them cost less as one flush of the whole file
+/// system.
+pub(super) const ONE_BY_ONE: usize = 8;
+
+/// Makes the names in these folders durable.
+pub(super) fn sync_dirs(dirs: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
+    match dirs.first() {
+        Some(any) if dirs.len() > ONE_BY_ONE => sync_file_system(any),
+        Some(_) | None => dirs.iter().try_for_each(|dir| sync_dir(dir)),
+    }
 }
 
 /// Makes everything that was written to the file system of `dir` durable, in one call: for many small files, which

@@ -2,6 +2,7 @@
 //! clones (own files that share their blocks), else as hard links, and as copies only across devices.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -58,7 +59,6 @@ impl Store {
         remove_folder(&beside)?;
 
         let done = self.lay_out(manifest.files(), &beside)?;
-        durable::sync_file_system(&beside)?;
         match fs::symlink_metadata(target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::rename(&beside, target).map_err(StoreError::io("rename a new folder to", target))?;
@@ -89,8 +89,12 @@ impl Store {
         let mut done = Materialised::default();
         let mut way = Way::Clone;
         fs::create_dir(folder).map_err(StoreError::io("create folder", folder))?;
+        let mut folders = BTreeSet::from([folder.to_owned()]);
         for file in files {
             let to: PathBuf = folder.join(file.path.as_str());
+            for parent in to.ancestors().skip(1).take_while(|parent| *parent != folder) {
+                folders.insert(parent.to_owned());
+            }
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(StoreError::io("create folder", parent))?;
             }
@@ -101,6 +105,12 @@ impl Store {
                 Way::Link => done.linked += 1,
                 Way::Copy => done.copied += 1,
             }
+        }
+        // Links only need their names flushed; other files have bytes or blocks of their own.
+        if done.cloned + done.copied > 0 {
+            durable::sync_file_system(folder)?;
+        } else {
+            durable::sync_dirs(&folders)?;
         }
         Ok(done)
     }

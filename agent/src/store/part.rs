@@ -93,6 +93,11 @@ impl Part {
         self.file.read_exact_at(buffer, offset).map_err(StoreError::io("read", &self.path))
     }
 
+    /// Makes the disk write what was written so far.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(StoreError::io("sync", &self.path))
+    }
+
     /// Forgets what the journal says, because the file as a whole is wrong.
     pub(crate) fn forget(&self) -> Result<(), StoreError> {
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,9 +15,6 @@ use nave_names::Digest;
 
 use super::{Part, Store, StoreError, durable};
 
-/// Up to this many files are flushed one by one; more of them cost less as one flush of the whole file system.
-const SYNC_ONE_BY_ONE: usize = 8;
-
 /// The staging folder of one version. While it exists as a value, garbage collection leaves the version's blobs alone.
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -134,19 +131,15 @@ impl Staging {
             fs::rename(&part, &blob).map_err(StoreError::io("publish", &blob))?;
         }
         let blobs = self.store.dir().join("blobs");
-        if folders.len() > SYNC_ONE_BY_ONE {
-            durable::sync_file_system(&blobs)?;
-        } else {
-            folders.iter().try_for_each(|folder| durable::sync_dir(folder))?;
-            durable::sync_dir(&blobs)?;
-        }
+        folders.insert(blobs);
+        durable::sync_dirs(&folders)?;
         let path = self.store.manifest_path(&self.digest);
         durable::replace(&path, &self.manifest.to_canonical_bytes(), durable::READ_ONLY)?;
         self.remove()
     }
 
     fn sync_parts(&self, files: &[FileEntry]) -> Result<(), StoreError> {
-        if files.len() > SYNC_ONE_BY_ONE {
+        if files.len() > durable::ONE_BY_ONE {
             return durable::sync_file_system(&self.dir);
         }
         for file in files {
