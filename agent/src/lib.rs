@@ -14,5 +14,6 @@ pub mod metrics;
 pub mod observed;
 pub mod pull;
 pub mod session;
+pub mod signature;
 pub mod state;
 pub mod store;

@@ -1,8 +1,11 @@
 //! The pull engine and the store against a real HTTP server on loopback that misbehaves on demand.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::panic)] // Helpers of tests are not seen as tests.
+
 mod crash;
 mod faults;
 mod pulls;
 mod server;
+mod signatures;
 mod stores;
 mod world;

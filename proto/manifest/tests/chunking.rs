@@ -1,5 +1,7 @@
 //! Where chunks end, and that it does not depend on how the bytes come.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::panic)] // Helpers of tests are not seen as tests.
+
 use nave_manifest::{Blake3, CHUNK, EMBEDDING_CHUNK, FileEntry, FileHasher, Manifest};
 use nave_names::{Digest, RelativePath};
 use proptest::prelude::*;
