@@ -1,8 +1,9 @@
-//! The hub against a real API server and a real S3 server, with the rights that its chart gives it, and without spokes.
+//! The hub against a real API server and a real S3 server, with the rights that its chart gives it, and without spokes:
+//! versions are resolved or say why not, one replica plans and another takes over, a quiet hub writes Leases only.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use nave_tests::{Kubectl, Progress, Stack, eventually};
+use nave_tests::{Hub, HubSettings, Kubectl, Progress, SYSTEM_NAMESPACE, Stack, eventually};
 use serde_json::Value;
 
 /// Generous: tests share two cores with others.
@@ -93,4 +94,124 @@ async fn api_versions_are_resolved_or_say_why_not() {
     tokio::time::sleep(Duration::from_secs(1)).await; // ages are compared in whole seconds
     kubectl.apply(&second).await.unwrap();
     assert!(ready("second", "DuplicateVersion").await.contains("no-secret"));
+}
+
+#[tokio::test]
+async fn api_one_replica_plans_another_takes_over_and_both_are_quiet() {
+    let mut stack = Stack::start().await.unwrap();
+    let settings = HubSettings { name: "hub-1".to_owned(), ..HubSettings::default() };
+    let mut other = Hub::start(&stack.tools, &stack.plane, stack.folder(), settings).await.unwrap();
+    let kubectl = stack.kubectl.clone();
+    stack.s3.put(stack.bucket(), "m/model.onnx", "weights").await.unwrap();
+    let objects = [
+        secret("right", stack.s3.access_key(), stack.s3.secret_key()),
+        version(&stack, "m", stack.bucket(), "m", "right"),
+        cluster("site-1"),
+        cluster("site-2"),
+        policy("first", "m"),
+    ];
+    kubectl.apply(&objects.concat()).await.unwrap();
+    let first = wait_chosen(&kubectl, "site-1", &["first"]).await;
+    wait_chosen(&kubectl, "site-2", &["first"]).await;
+    assert_eq!(first["metadata"]["ownerReferences"][0]["name"], "site-1");
+    condition(&kubectl, &["placementpolicy", "first"], "Placed", "Placed").await;
+
+    let leader = wait_holder(&kubectl, |_| true).await;
+    let names = if leader.starts_with("hub-0") { ["hub-0", "hub-1"] } else { ["hub-1", "hub-0"] };
+    assert!(leader.starts_with(names[0]), "{leader}");
+    if names[0] == "hub-0" {
+        stack.hub.kill()
+    } else {
+        other.kill()
+    }
+    wait_holder(&kubectl, |holder| holder.starts_with(names[1])).await;
+    kubectl
+        .apply(&[version(&stack, "other", stack.bucket(), "m", "right"), policy("second", "other")].concat())
+        .await
+        .unwrap();
+    let both = wait_chosen(&kubectl, "site-1", &["first", "second"]).await;
+    assert!(both["spec"]["generation"].as_i64() > first["spec"]["generation"].as_i64());
+
+    // A spoke whose gateway never comes back is not connected, and nothing is known of its health.
+    let report = r#"{"status": {"session": {"gateway": "gone", "since": "2026-01-01T00:00:00Z"}, "conditions": [
+        {"type": "Connected", "status": "True", "reason": "SessionOpen", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "Ready", "status": "True", "reason": "AllHealthy", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#;
+    let patch = ["patch", "edgecluster", "site-2", "--subresource=status", "--type=merge", "-p", report];
+    kubectl.run(&patch).await.unwrap();
+    condition(&kubectl, &["edgecluster", "site-2"], "Connected", "GatewayLost").await;
+    let ready = condition(&kubectl, &["edgecluster", "site-2"], "Ready", "NotConnected").await;
+    assert_eq!(ready["status"], "Unknown");
+
+    wait_quiet(&kubectl).await;
+}
+
+fn cluster(name: &str) -> String {
+    format!(
+        "---\napiVersion: nave.dev/v1alpha1\nkind: EdgeCluster\nmetadata: {{name: {name}}}\nspec: {{accepted: true}}\n"
+    )
+}
+
+fn policy(name: &str, model: &str) -> String {
+    format!(
+        "---\napiVersion: nave.dev/v1alpha1\nkind: PlacementPolicy\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{model: {{name: {model}, version: 1.0.0}}, placement: {{}}}}\n"
+    )
+}
+
+/// The cluster's assignment, once exactly these policies have entries in it.
+async fn wait_chosen(kubectl: &Kubectl, cluster: &str, policies: &[&str]) -> Value {
+    let what = format!("{cluster} chosen by {policies:?}");
+    let found = eventually(&what, LIMIT, async || {
+        let assignment = kubectl.json(&["get", "clusterassignment", cluster]).await?;
+        let entries = assignment["spec"]["entries"].as_array().cloned().unwrap_or_default();
+        let mut names: Vec<_> = entries.iter().filter_map(|entry| entry["policy"].as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(Progress::when(names == policies, assignment.clone(), &assignment["spec"]))
+    });
+    found.await.unwrap()
+}
+
+/// Who holds the planner's Lease, once it is somebody wanted.
+async fn wait_holder(kubectl: &Kubectl, wanted: impl Fn(&str) -> bool) -> String {
+    let found = eventually("another holder of the planner's Lease", LIMIT, async || {
+        let lease = kubectl.json(&["get", "lease", "nave-planner", "-n", SYSTEM_NAMESPACE]).await?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        Ok(Progress::when(!holder.is_empty() && wanted(&holder), holder.clone(), holder))
+    });
+    found.await.unwrap()
+}
+
+/// For six seconds nothing of Nave's is written but Leases, by the API server's own count.
+async fn wait_quiet(kubectl: &Kubectl) {
+    eventually("six quiet seconds", LIMIT, async || {
+        let before = writes(kubectl).await?;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let mut after = writes(kubectl).await?;
+        let leases = |counts: &BTreeMap<String, u64>| counts.get("leases").copied().unwrap_or(0);
+        assert!(leases(&after) > leases(&before), "the Leases are renewed");
+        after.retain(|resource, count| resource != "leases" && before.get(resource) != Some(&*count));
+        Ok(Progress::when(after.is_empty(), (), format!("written: {after:?}")))
+    })
+    .await
+    .unwrap();
+}
+
+/// Writes that the API server has answered since it started, by resource: Nave's kinds, Events and Leases.
+async fn writes(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, u64>> {
+    let metrics = kubectl.run(&["get", "--raw", "/metrics"]).await?;
+    let mut counts = BTreeMap::new();
+    for line in metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
+        let label = |name: &str| {
+            let (_, rest) = line.split_once(&format!("{name}=\""))?;
+            rest.split_once('"').map(|(value, _)| value)
+        };
+        let is_write = matches!(label("verb"), Some("POST" | "PUT" | "PATCH" | "APPLY" | "DELETE"));
+        let is_ours = matches!(label("group"), Some("nave.dev" | "events.k8s.io" | "coordination.k8s.io"));
+        let count = line.rsplit_once(' ').and_then(|(_, count)| count.parse::<u64>().ok());
+        if let (true, true, Some(resource), Some(count)) = (is_write, is_ours, label("resource"), count) {
+            *counts.entry(resource.to_owned()).or_default() += count;
+        }
+    }
+    Ok(counts)
 }
