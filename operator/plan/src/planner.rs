@@ -184,9 +184,10 @@ impl Planner {
         let members = members.map(|(name, _)| Arc::clone(name)).collect();
         let before = self.policies.remove(&key);
         if let Some(before) = &before
-            && before.policy.model() != policy.model()
+            && (before.policy.model() != policy.model() || !before.policy.ranks_like(&policy))
         {
             self.model_changed(&before.policy);
+            self.model_changed(&policy);
         }
         let outcome = before.and_then(|before| before.outcome);
         let asked = outcome.iter().flat_map(|outcome| &outcome.asked);

@@ -141,6 +141,11 @@ impl Policy {
         self.precedence().cmp(&other.precedence())
     }
 
+    /// Whether an older form of the same policy had the same place among the others.
+    pub(crate) fn ranks_like(&self, other: &Self) -> bool {
+        self.precedence() == other.precedence()
+    }
+
     fn precedence(&self) -> (std::cmp::Reverse<i32>, bool, Option<Timestamp>, &PolicyKey) {
         let created = self.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
         (std::cmp::Reverse(self.object.spec.priority), created.is_none(), created, &self.key)

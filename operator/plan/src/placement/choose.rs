@@ -96,6 +96,9 @@ pub(crate) fn place(
         Some(why) => keep_chosen(members, &order, &why, &mut refusals),
         None => walk(policy, members, &order, &mut refusals),
     };
+    if policy.frozen().is_none() {
+        judge_dropped(policy, version, members, &mut refusals);
+    }
     Choice {
         matched: members
             .iter()
@@ -112,6 +115,29 @@ pub(crate) fn place(
             .collect(),
         selected,
         ranking,
+    }
+}
+
+/// Once its entry is gone, a dropped cluster is a new one: what keeps new ones away comes before what dropped it, so that
+/// the next plan says the same.
+fn judge_dropped(
+    policy: &Policy,
+    version: Option<&Version>,
+    members: &mut [Member<'_>],
+    refusals: &mut BTreeMap<usize, (ExclusionReason, Arc<str>)>,
+) {
+    let spread = &policy.object.spec.placement.spread;
+    for (index, refusal) in refusals {
+        let member = &mut members[*index];
+        let dropped = matches!(refusal.0, ExclusionReason::Spread | ExclusionReason::OutOfNumber);
+        if !(dropped && std::mem::take(&mut member.chosen)) {
+            continue;
+        }
+        if let Err(first) = judge(policy, version, member, None) {
+            *refusal = first;
+        } else if let Some(message) = Spread::lacks_key(spread, member) {
+            *refusal = (ExclusionReason::SpreadKeyMissing, message.into());
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) fn send_back(
     let returning = |seat: &Seat<'_>| seat.standing.sent_back && seat.standing.flight_until.is_some();
     if stuck.is_empty() && !seats.iter().any(returning) {
         run.phase = RolloutPhase::RolledBack;
+        // What stands in the annotation was written before there was anything to retry.
+        run.retry = look.policy.annotations.retry.clone().or(run.retry.take());
     }
     stuck
 }

@@ -98,7 +98,8 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member<'_>, asked: &
         _ => None,
     };
     let flight_until = serve.and_then(|serve| flight_until(look, member, serve));
-    let attempt = target.or(asked.prefetch.as_ref()).map_or(Some(run.started_at), |told| told.at);
+    let fetching = asked.prefetch.as_ref().filter(|told| *told.version == *look.policy.target());
+    let attempt = target.or(fetching).map_or(Some(run.started_at), |told| told.at);
     let reported = row.is_some_and(|row| row.phase.is_failure() && counts(row, attempt));
     let held = member.hold.is_some();
     let late = target.is_some() && connected && !held && serving_since.is_none() && flight_until.is_none();
