@@ -115,7 +115,10 @@ impl Observed {
         let before = self.reported.take().unwrap_or_else(|| stored_rows(stored));
         let mut rows = BTreeMap::new();
         for row in entries.rows.into_iter().take(MAX_ROWS) {
-            let Some(row) = row_of(row, &before, now) else { continue };
+            let Some(mut row) = row_of(row, &before, now) else { continue };
+            if told_since(&row, stored, entries.generation) {
+                row.since = Time(now);
+            }
             rows.insert((row.namespace.clone(), row.model.clone(), row.version.clone()), row);
         }
         for row in rows.values() {
@@ -172,6 +175,19 @@ fn row_of(
         message: bounded(report.message),
         reason: report.reason,
     })
+}
+
+/// The spoke was told this version after the row's `since`, knows it, and holds or serves it all the same: it has nothing to
+/// do, and its old row is the answer to the new entry. A failure is not: another attempt is under way.
+fn told_since(row: &EntryStatus, stored: Option<&ClusterAssignment>, generation: u64) -> bool {
+    let Some(assignment) = stored else { return false };
+    let knows = i64::try_from(generation).is_ok_and(|generation| generation >= assignment.spec.generation);
+    knows
+        && row.phase.is_verified()
+        && assignment.spec.entries.iter().any(|entry| {
+            (&entry.namespace, &entry.model, &entry.version) == (&row.namespace, &row.model, &row.version)
+                && entry.told_at.as_ref().is_some_and(|told| told.0.as_second() > row.since.0.as_second())
+        })
 }
 
 fn refusals(refused: Vec<EntryRefusal>, now: Timestamp) -> BTreeMap<RowKey, EntryStatus> {
@@ -299,6 +315,27 @@ mod tests {
         second.hear(report(&[("1", entry_report::Phase::Serving)]), Some(&stored), at(101));
         assert_eq!(since(&second, "1"), 10);
         assert_eq!(second.history.len(), 1);
+    }
+
+    #[test]
+    fn an_old_row_answers_a_new_entry_once_the_spoke_knows_it() {
+        let told = |generation: i64| -> ClusterAssignment {
+            let entry = serde_json::json!({
+                "namespace": "vision", "policy": "p", "model": "m", "version": "1", "action": "Serve",
+                "toldAt": at(100)
+            });
+            let spec = serde_json::json!({"generation": generation, "entries": [entry]});
+            ClusterAssignment::new("a", serde_json::from_value(spec).unwrap())
+        };
+        let after = |generation: i64, phase| {
+            let mut spoke = observed();
+            spoke.hear(report(&[("1", phase)]), None, at(10));
+            spoke.hear(report(&[("1", phase)]), Some(&told(generation)), at(105));
+            since(&spoke, "1")
+        };
+        assert_eq!(after(1, entry_report::Phase::Serving), 105, "served before it was told, and still");
+        assert_eq!(after(2, entry_report::Phase::Serving), 10, "it does not know the entry yet");
+        assert_eq!(after(1, entry_report::Phase::Failed), 10, "an older attempt's failure");
     }
 
     #[test]
