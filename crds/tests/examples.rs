@@ -1,6 +1,6 @@
 //! The examples in `crds/examples` are the contract: every field of them is one that the types know.
 
-#![allow(clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
 use std::{fs, path::Path};
 

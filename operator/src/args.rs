@@ -17,6 +17,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // There is one, for the life of the process.
 pub enum Command {
     /// Run a replica of the hub: it serves spokes, and one replica plans.
     Run(RunArgs),

@@ -1,5 +1,7 @@
 //! The committed code is what the .proto file says.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+
 use std::{fs, path::Path};
 
 #[test]

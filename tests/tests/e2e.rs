@@ -1,5 +1,7 @@
 //! Everything real: API server, S3 server, the built binaries, kubectl. Each test starts what it needs and ends it.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+
 #[path = "e2e/away.rs"]
 mod away;
 #[path = "e2e/conflict.rs"]

@@ -1,6 +1,6 @@
 //! What holds for the repository as a whole: the crate graph, purity, no orphans, no giant files.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests are not seen as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

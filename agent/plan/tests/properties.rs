@@ -1,6 +1,8 @@
 //! Whatever is told, fails or is killed: the rules of `check` hold in every plan, what was served goes on being served
 //! until it is told away, and when nothing fails any more the spoke gets where it was told.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+
 mod spoke;
 
 use nave_agent_plan::{Action, Entry, Step};

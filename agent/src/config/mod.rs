@@ -271,6 +271,7 @@ impl std::fmt::Debug for JoinToken {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_in_result)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The pull engine and the store against a real HTTP server on loopback that misbehaves on demand.
 
-#![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::panic)] // Helpers of tests are not seen as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
 mod crash;
 mod faults;

@@ -1,6 +1,8 @@
 //! The agent against a loopback hub (real gRPC, real mutual TLS) and a loopback object server: in process where timing
 //! matters, as the real binary where it is killed.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+#![allow(unreachable_pub)]
+#![allow(clippy::wildcard_enum_match_arm)]
 
 mod hub;
 mod joining;

@@ -1,6 +1,14 @@
 //! Properties: what holds in every world, not only in the scenarios'. Worlds are small and odd: few clusters, every gate and
 //! budget, spokes that report anything at any time.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_in_result,
+    clippy::unwrap_used
+)] // Helpers of tests are not seen as tests.
+
 mod stage;
 
 use std::sync::Arc;

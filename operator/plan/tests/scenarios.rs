@@ -2,6 +2,14 @@
 //! `| `. The golden text is the script itself; `UPDATE=1` rewrites it. Every plan is checked besides: against the
 //! invariants, for being a fixed point, and for not depending on the order of its input.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_in_result,
+    clippy::unwrap_used
+)] // Helpers of tests are not seen as tests.
+
 mod stage;
 
 use std::{fs, path::Path};

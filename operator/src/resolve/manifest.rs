@@ -199,6 +199,7 @@ impl Prefix<'_> {
             .map_err(|source| ResolveError::ManifestMalformed { place: self.place(MANIFEST_FILE), source })
     }
 
+    #[allow(clippy::wildcard_enum_match_arm)] // Not our enum: it may grow.
     async fn hash(&self, path: &RelativePath, object: &ObjectMeta) -> Result<FileEntry, ResolveError> {
         let key = object.location.to_string();
         let changed =

@@ -178,6 +178,7 @@ fn client_options() -> ClientOptions {
 }
 
 /// S3's code and a sentence, without what differs from attempt to attempt.
+#[allow(clippy::wildcard_enum_match_arm)] // Not our enum: it may grow.
 fn explain(error: &object_store::Error) -> (String, String) {
     let text = whole_text(error);
     if let Some(code) = between(&text, "<Code>", "</Code>").filter(|code| is_reason(code)) {

@@ -169,6 +169,7 @@ fn refuses_streaming(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == UNPROCESSABLE)
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // Not our enum: it may grow.
 fn warn_of(kind: Kind, error: &watcher::Error) {
     let hint = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))

@@ -1,6 +1,6 @@
 //! Where chunks end, and that it does not depend on how the bytes come.
 
-#![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::panic)] // Helpers of tests are not seen as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
 use nave_manifest::{Blake3, CHUNK, EMBEDDING_CHUNK, FileEntry, FileHasher, Manifest};
 use nave_names::{Digest, RelativePath};

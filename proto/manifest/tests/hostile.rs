@@ -1,6 +1,6 @@
 //! Manifests that an attacker, a broken tool or a torn upload could leave in a bucket: each is refused, by name.
 
-#![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::panic)] // Helpers of tests are not seen as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
 use nave_manifest::{Blake3, FORMAT_V1, MAX_MANIFEST_BYTES, Manifest};
 use nave_names::Digest;

@@ -83,7 +83,7 @@ impl Relay {
             Err(error) => return Some(Err(io::Error::other(error))),
         };
         let part = match self.fault {
-            Some(Fault::CutAfter(limit) | Fault::StallAfter(limit)) => self.up_to(limit, part),
+            Some(Fault::CutAfter(limit) | Fault::StallAfter(limit)) => self.up_to(limit, &part),
             Some(Fault::FlipAt(at)) => self.flip(at, part),
             Some(Fault::Unavailable | Fault::Forbidden | Fault::Delay(_)) | None => part,
         };
@@ -94,7 +94,7 @@ impl Relay {
     }
 
     /// What may still pass of this part.
-    fn up_to(&self, limit: u64, part: Bytes) -> Bytes {
+    fn up_to(&self, limit: u64, part: &Bytes) -> Bytes {
         let left = usize::try_from(limit - self.passed).unwrap_or(usize::MAX);
         part.slice(..left.min(part.len()))
     }

@@ -55,7 +55,8 @@ async fn e2e_a_spoke_that_is_not_accepted_is_given_nothing() -> Result<()> {
     let spoke = Spoke::start(&stack.tools, stack.folder(), &settings)?;
     eventually("the EdgeCluster", LIMIT, || async {
         let object = stack.kubectl.json(&["get", "edgecluster", "hopeful"]).await?;
-        Ok(Progress::Done(assert_ne!(object["spec"]["accepted"], true)))
+        assert_ne!(object["spec"]["accepted"], true);
+        Ok(Progress::Done(()))
     })
     .await?;
     let folder = stack.folder().join("published");

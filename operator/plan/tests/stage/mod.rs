@@ -75,7 +75,7 @@ impl Stage {
         self.store(&plan);
         let again = nave_operator_plan::plan(&self.world, self.now);
         assert!(again.assignments.is_empty(), "a plan of a plan assigns: {:#?}", again.assignments);
-        for (key, status) in &again.policy_status {
+        if let Some((key, status)) = again.policy_status.iter().next() {
             let stored = self.world.policies()[key].status.as_ref();
             let (stored, status) =
                 (serde_json::to_string(&stored).unwrap(), serde_json::to_string(status).unwrap());
