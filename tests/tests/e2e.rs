@@ -12,6 +12,8 @@ mod demo;
 mod faults;
 #[path = "e2e/fleet_identity.rs"]
 mod fleet_identity;
+#[path = "e2e/fleet_scale.rs"]
+mod fleet_scale;
 #[path = "e2e/fleet_sessions.rs"]
 mod fleet_sessions;
 #[path = "e2e/harness.rs"]

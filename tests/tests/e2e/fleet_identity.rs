@@ -216,7 +216,7 @@ async fn e2e_fleet_a_certificate_is_good_for_its_own_cluster_only() -> Result<()
     .await?;
     let of_b = clusters.get("b").await?.status.unwrap_or_default();
     assert!(!of_b.facts.contains_key("said-by") && of_b.models.unwrap_or_default().serving == 0, "{of_b:?}");
-    assert_eq!(stack.reported("b", "ripeness").await?, serde_json::Value::Null);
+    assert!(stack.reported("b", "ripeness").await?.is_empty());
     Ok(())
 }
 
