@@ -13,6 +13,8 @@ use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use nave_runtime::error_text::chain;
+
 use crate::{
     args::RunArgs,
     gateway::{self, Gateway, GatewayMetrics},
@@ -182,7 +184,7 @@ async fn authority(client: &Client, args: &RunArgs) -> Authority {
         match pki::load_or_create(client.clone(), &args.namespace, &args.ca_secret).await {
             Ok(authority) => return authority,
             Err(error) => {
-                tracing::warn!(error = %leader::chain(&error), "no certificate authority yet; trying again");
+                tracing::warn!(error = %chain(&error), "no certificate authority yet; trying again");
             }
         }
         tokio::time::sleep(wait).await;

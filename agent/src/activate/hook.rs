@@ -22,6 +22,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use nave_runtime::error_text::chain;
+
 use super::ActivateError;
 use crate::config::{HookConfig, HookTarget};
 
@@ -136,7 +138,7 @@ impl Hook {
         match self.client.get(url).timeout(patience).send().await {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(answer.status().to_string()),
-            Err(error) => Err(crate::session::chain(&error)),
+            Err(error) => Err(chain(&error)),
         }
     }
 
@@ -167,7 +169,7 @@ impl Hook {
             Err(error) if error.is_timeout() => {
                 return Err(ActivateError::HookTimeout { action: action.word(), after: self.config.timeout });
             }
-            Err(error) => return Err(failed(crate::session::chain(&error))),
+            Err(error) => return Err(failed(chain(&error))),
         };
         if answer.status().is_success() {
             return Ok(());

@@ -7,6 +7,8 @@ use std::{
 
 use serde::Serialize;
 
+use nave_runtime::error_text::chain;
+
 use crate::{pull::PullError, store::StoreError};
 
 /// How results are printed.
@@ -88,17 +90,6 @@ impl From<StoreError> for Failure {
         };
         Self::new(exit, error.reason(), chain(&error))
     }
-}
-
-/// An error and everything below it in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Prints what a command has to say, and ends it. Where even that cannot be written there is nobody to tell.

@@ -12,7 +12,9 @@ use object_store::{
     signer::Signer as _,
 };
 
-use super::exit::{Exit, Failure, chain};
+use nave_runtime::error_text::chain;
+
+use super::exit::{Exit, Failure};
 use crate::pull::{SignedUrl, UrlError, UrlSource};
 
 /// How long a URL is good for: far longer than a range takes, and short enough that a leaked one is of little use.

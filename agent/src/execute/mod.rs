@@ -25,12 +25,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
+use nave_runtime::error_text::chain;
+
 use crate::{
     activate::{Activator, ModelScan},
     metrics::Metrics,
     observed::{Condition, Observed},
     pull::PullError,
-    session::{UrlDesk, chain},
+    session::UrlDesk,
     state::StateFile,
     store::{GcReport, Roots, Store, StoreError},
 };

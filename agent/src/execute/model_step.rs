@@ -5,11 +5,12 @@ use std::time::Duration;
 use nave_agent_plan::{Class, Failed, Job, ModelInventory, Record, Step, Subject};
 use nave_names::ModelName;
 
+use nave_runtime::error_text::chain;
+
 use super::{Done, Executor, blocking};
 use crate::{
     activate::{ActivateError, Activator, ModelScan},
     observed::Condition,
-    session::chain,
     state::Records,
 };
 

@@ -7,10 +7,12 @@ use nave_names::Digest;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use nave_runtime::error_text::chain;
+
 use super::Executor;
 use crate::{
     pull::{Limits, Priority, Progress, PullError, PullRequest, Puller, Window},
-    session::{UrlDesk, chain},
+    session::UrlDesk,
 };
 
 /// A pull that gets no byte for so long says so and is begun anew, which asks for new URLs and new connections.

@@ -9,6 +9,8 @@ use nave_names::RelativePath;
 use reqwest::{Client, Response, StatusCode, header};
 use tokio::time::timeout;
 
+use nave_runtime::error_text::chain;
+
 use super::{
     PullError,
     limiter::{Limiter, Rank},
@@ -72,7 +74,7 @@ impl<'a> Fetcher<'a> {
         let response = timeout(FIRST_BYTE, request.send())
             .await
             .map_err(|_| Trouble::Stalled(FIRST_BYTE))?
-            .map_err(|error| Trouble::Connection(chain(error)))?;
+            .map_err(|error| Trouble::Connection(without_url(error)))?;
         let (whole, left) = match response.status() {
             StatusCode::OK => (true, check_whole(path, &response, part)?),
             StatusCode::PARTIAL_CONTENT => (false, Some(check_range(path, &response, part)?)),
@@ -95,7 +97,7 @@ impl Body<'_> {
         };
         let piece = match next {
             Some(Ok(piece)) => piece,
-            Some(Err(error)) => return Err(Trouble::Connection(chain(error))),
+            Some(Err(error)) => return Err(Trouble::Connection(without_url(error))),
             None => return self.left.map_or(Ok(None), |missing| Err(Trouble::Short { missing })),
         };
         let length = piece.len() as u64;
@@ -177,15 +179,8 @@ fn split(response: Response) -> (http::HeaderMap, BoxStream<'static, reqwest::Re
 }
 
 /// An error with everything below it, and without the URL, which is a secret.
-fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+fn without_url(error: reqwest::Error) -> String {
+    chain(&error.without_url())
 }
 
 #[cfg(test)]

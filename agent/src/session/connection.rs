@@ -14,12 +14,9 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::{
-    Contact, Context,
-    error::{SessionError, chain},
-    urls::Ask,
-    wire,
-};
+use nave_runtime::error_text::chain;
+
+use super::{Contact, Context, error::SessionError, urls::Ask, wire};
 use crate::{
     identity::{self, Identity},
     observed::{Observed, difference, write_report},

@@ -16,9 +16,10 @@ use nave_runtime::{drain::Drain, readiness::Guard};
 use tokio::{sync::watch, time::timeout};
 
 pub use error::SessionError;
-pub(crate) use error::chain;
 pub use urls::{DeskEnd, HubUrls, UrlDesk, desk};
 pub(crate) use wire::write_key;
+
+use nave_runtime::error_text::chain;
 
 use crate::{
     config::Config,

@@ -16,6 +16,8 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use nave_runtime::error_text::chain;
+
 use super::{
     admission::{Admission, Denied, Proof, admit},
     attempts::Attempts,
@@ -24,7 +26,6 @@ use super::{
 };
 use crate::{
     json_patch::{self, Operation, Part, Target, Written},
-    leader::chain,
     pki::{Authority, check_request, token},
 };
 

@@ -13,6 +13,7 @@ mod schedule;
 mod service;
 mod session;
 mod sessions;
+mod shared;
 mod standing;
 mod status;
 mod table;
@@ -31,11 +32,7 @@ use tonic::transport::Server;
 
 pub use self::metrics::GatewayMetrics;
 use self::{
-    enroll::Enroller,
-    service::{Service, Shared},
-    sessions::Sessions,
-    table::Table,
-    urls::Minter,
+    enroll::Enroller, service::Service, sessions::Sessions, shared::Shared, table::Table, urls::Minter,
 };
 use crate::{
     pki::{self, Authority},

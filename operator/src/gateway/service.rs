@@ -1,42 +1,14 @@
 //! The Session service: who may open a stream, and the task that serves it.
 
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
 use nave_proto::v1::{HubMessage, SpokeMessage, session_server::Session as SessionService};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{
-    metrics::{GatewayMetrics, SessionEnd},
-    session,
-    sessions::Sessions,
-    table::Table,
-    tls::PeerInfo,
-    urls::Minter,
-};
-use crate::{
-    pki::{Authority, peer_of},
-    progress::ProgressTable,
-    watch::World,
-};
-
-/// What every session uses. Clones share it.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    pub(super) world: World,
-    pub(super) authority: Authority,
-    pub(super) gateway: String,
-    pub(super) heartbeat: Duration,
-    pub(super) certificate_life: Duration,
-    pub(super) sessions: Sessions,
-    pub(super) table: Table,
-    pub(super) minter: Minter,
-    pub(super) progress: ProgressTable,
-    pub(super) metrics: GatewayMetrics,
-    pub(super) stop: CancellationToken,
-}
+use super::{metrics::SessionEnd, session, shared::Shared, tls::PeerInfo};
+use crate::pki::peer_of;
 
 /// The service.
 #[derive(Debug)]

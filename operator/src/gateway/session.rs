@@ -17,17 +17,18 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
+use nave_runtime::error_text::chain;
+
 use super::{
     desired::{self, Told},
     metrics::SessionEnd,
     observed::Opening,
     outbox::{Next, Outbox},
-    service::Shared,
     sessions::Seat,
+    shared::Shared,
     standing,
 };
 use crate::{
-    leader::chain,
     pki::{Peer, check_request},
     progress::EntryProgress,
 };

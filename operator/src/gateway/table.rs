@@ -19,6 +19,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use nave_runtime::error_text::chain;
+
 use super::{
     metrics::GatewayMetrics,
     observed::{Link, Observed, Opening},
@@ -27,7 +29,6 @@ use super::{
 };
 use crate::{
     json_patch::{self, Operation, Part, Target, Written},
-    leader::chain,
     metrics::Outcome,
     watch::World,
 };

@@ -21,8 +21,10 @@ use object_store::{
 };
 use tokio::time::Instant;
 
+use nave_runtime::error_text::chain;
+
 use super::metrics::GatewayMetrics;
-use crate::{leader::chain, resolve::source, watch::World};
+use crate::{resolve::source, watch::World};
 
 /// How long a client with its credentials is kept: a changed Secret counts after this.
 const CLIENT_LIFE: Duration = Duration::from_secs(60);

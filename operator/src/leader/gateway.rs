@@ -9,10 +9,9 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    chain,
-    lease::{Claim, LeaseClient, LeaseError, Seen, Step},
-};
+use nave_runtime::error_text::chain;
+
+use super::lease::{Claim, LeaseClient, LeaseError, Seen, Step};
 
 /// Value of the role label on a gateway's Lease.
 pub const ROLE: &str = "gateway";

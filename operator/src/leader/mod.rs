@@ -21,6 +21,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use lease::{Claim, LeaseClient, LeaseError, Seen, Step, next_step};
+use nave_runtime::error_text::chain;
 
 /// Name of the Lease that the planning replica holds.
 pub const PLANNER_LEASE: &str = "nave-planner";
@@ -212,16 +213,4 @@ impl Election {
     fn sure_for(&self) -> Duration {
         self.leases.claim().duration * 2 / 3
     }
-}
-
-/// An error and its causes on one line, for a log field.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

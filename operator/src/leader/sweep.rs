@@ -23,7 +23,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Leadership, chain, gateway, lease};
+use nave_runtime::error_text::chain;
+
+use super::{Leadership, gateway, lease};
 use crate::{
     json_patch::{self, Operation, Part, Target, Written},
     watch::World,

@@ -9,13 +9,15 @@ use nave_crds::{ModelVersion, ModelVersionClusters, PlacementPolicyStatus};
 use nave_operator_plan::PolicyKey;
 use tokio::time::Instant;
 
+use nave_runtime::error_text::chain;
+
 use super::{
     observed::Observed,
     writes::{AssignmentWrite, send_policy_status, send_version_counts},
 };
 use crate::{
     json_patch::Written,
-    leader::{Leadership, chain},
+    leader::Leadership,
     metrics::{self, WriteLabels, Writes},
 };
 

@@ -7,8 +7,7 @@ use kube::{
 };
 use nave_crds::PlacementPolicy;
 use nave_operator_plan::{PlanEvent, Severity};
-
-use crate::leader::chain;
+use nave_runtime::error_text::chain;
 
 const CONTROLLER: &str = "nave.dev/planner";
 /// The API server takes notes of at most 1 KiB.

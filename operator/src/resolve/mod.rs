@@ -25,6 +25,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use nave_runtime::error_text::chain;
+
 use self::{
     claims::ObjectName,
     error::ResolveError,
@@ -33,7 +35,7 @@ use self::{
     status::{Outcome, Signed, status_after},
 };
 use crate::{
-    leader::{Leadership, chain},
+    leader::Leadership,
     metrics::{self, Metrics, ResolveLabels},
     watch::{Change, Kind, World},
 };

@@ -5,5 +5,6 @@ pub mod address;
 pub mod admin;
 pub mod build;
 pub mod drain;
+pub mod error_text;
 pub mod readiness;
 pub mod telemetry;
