@@ -1,8 +1,10 @@
 //! Gives versions to runtimes and takes them away: each method is one step of a plan, may be repeated after a crash, and
 //! ends with the disk in a state that the next plan understands. Layout below the models folder:
 //!
-//!     <model>/<version>-<digest12>/   a version's files, laid out from the store
-//!     <model>/current                 a link to the folder of the version that is served
+//! ```text
+//! <model>/<version>-<digest12>/   a version's files, laid out from the store
+//! <model>/current                 a link to the folder of the version that is served
+//! ```
 
 mod error;
 mod hook;

@@ -1,11 +1,13 @@
 //! The spoke's content-addressed store. Blobs are files named by their SHA-256, read-only and verified; a version is in
 //! the store when its manifest is. What is not verified yet lies in `staging/` and nowhere else.
 //!
-//!     lock                     held by the one process that writes
-//!     roots.json               versions that must not go, and why
-//!     blobs/<ab>/<sha256>      verified, 0444
-//!     manifests/<sha256>.json  one for each complete version; written after the last of its blobs
-//!     staging/<sha256>/        a pull under way: manifest, parts, journals
+//! ```text
+//! lock                     held by the one process that writes
+//! roots.json               versions that must not go, and why
+//! blobs/<ab>/<sha256>      verified, 0444
+//! manifests/<sha256>.json  one for each complete version; written after the last of its blobs
+//! staging/<sha256>/        a pull under way: manifest, parts, journals
+//! ```
 //!
 //! Everything here blocks; async callers use `spawn_blocking`.
 
