@@ -11,11 +11,12 @@ use std::{
 
 use serde_json::Value;
 
-/// architecture.md's table, plus the manifest's crate, which is one format shared by the hub, the CLI and the agent.
+/// architecture.md's table, plus the crates of the formats that the hub, the CLI and the agent share.
 const ARROWS: &[(&str, &[&str])] = &[
     ("nave-names", &[]),
     ("nave-runtime", &[]),
     ("nave-manifest", &["nave-names"]),
+    ("nave-delta", &["nave-manifest", "nave-names"]),
     ("nave-proto", &["nave-names"]),
     ("nave-crds", &["nave-names"]),
     ("nave-operator-plan", &["nave-crds", "nave-names"]),
@@ -24,12 +25,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         "nave-operator",
         &["nave-crds", "nave-manifest", "nave-names", "nave-operator-plan", "nave-proto", "nave-runtime"],
     ),
-    ("kubectl-nave", &["nave-crds", "nave-manifest", "nave-names", "nave-operator-plan"]),
-    ("nave-agent", &["nave-agent-plan", "nave-manifest", "nave-names", "nave-proto", "nave-runtime"]),
+    ("kubectl-nave", &["nave-crds", "nave-delta", "nave-manifest", "nave-names", "nave-operator-plan"]),
+    (
+        "nave-agent",
+        &["nave-agent-plan", "nave-delta", "nave-manifest", "nave-names", "nave-proto", "nave-runtime"],
+    ),
 ];
 
 /// Crates that decide and do no I/O.
-const PURE: &[&str] = &["nave-names", "nave-manifest", "nave-crds", "nave-operator-plan", "nave-agent-plan"];
+const PURE: &[&str] =
+    &["nave-names", "nave-manifest", "nave-delta", "nave-crds", "nave-operator-plan", "nave-agent-plan"];
 /// What would let them do I/O.
 const IMPURE: &[&str] =
     &["tokio", "tonic", "kube-client", "kube-runtime", "object_store", "reqwest", "hyper", "axum", "rustls"];
