@@ -203,7 +203,10 @@ fn walk(
     }
     for (place, index) in order.iter().enumerate().filter(|(place, _)| !taken[*place]) {
         let refusal = if spread.allows(place) {
-            (ExclusionReason::OutOfNumber, format!("{number} clusters rank before it").into())
+            (
+                ExclusionReason::OutOfNumber,
+                format!("numberOfClusters is {number}, and others rank before it").into(),
+            )
         } else {
             (ExclusionReason::Spread, "one more in its domain would exceed maxSkew".into())
         };

@@ -33,7 +33,6 @@ impl Gates {
         let rolling = run.phase == RolloutPhase::Rolling;
         let over_budget = failed > limit && (rolling || run.resumed.is_some());
         let told = seats.iter().any(|seat| seat.standing.told_in_run);
-        let waited_for = |seat: &&Seat<'_>| seat.eligible() && !seat.standing.told;
         Self {
             usable: look.version.is_some_and(|version| version.usable()),
             frozen: policy.frozen().is_some(),
@@ -41,10 +40,7 @@ impl Gates {
             over_budget,
             stopped: over_budget && rolling && run.resumed.is_none(),
             prefetch: policy.prefetch(),
-            prefetched: !policy.prefetch()
-                || !rolling
-                || told
-                || seats.iter().filter(waited_for).all(|seat| seat.staged),
+            prefetched: !policy.prefetch() || !rolling || told || !seats.iter().any(Seat::delays_prefetch),
             window: policy.windows.open_at(look.now),
             anybody: seats.iter().any(Seat::active),
         }

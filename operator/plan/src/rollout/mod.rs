@@ -67,8 +67,13 @@ impl<'a> Look<'a> {
 
     /// Why the target cannot be told; empty where it can.
     pub(crate) fn version_problem(&self) -> String {
-        let (model, version) = (self.policy.model(), self.policy.target());
-        let Some(known) = self.version else {
+        self.problem_of(self.policy.target())
+    }
+
+    /// Why a version of the model cannot be told; empty where it can.
+    pub(crate) fn problem_of(&self, version: &str) -> String {
+        let model = self.policy.model();
+        let Some(known) = self.catalogue.find(self.namespace(), model, version) else {
             return format!("no ModelVersion in {} is version {version} of model {model}", self.namespace());
         };
         let name = known.object.metadata.name.as_deref().unwrap_or_default();

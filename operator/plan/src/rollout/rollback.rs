@@ -48,8 +48,7 @@ pub(crate) fn to_send(look: &Look<'_>, seats: &[Seat<'_>]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..seats.len())
         .filter(|place| {
             let seat = &seats[*place];
-            let previous = seat.asked.serve.as_ref().and_then(|told| told.previous.as_deref());
-            seat.standing.told_in_run && previous != Some(&*look.target)
+            seat.standing.told_in_run && seat.previous() != Some(&*look.target)
         })
         .collect();
     let told_at = |place: &usize| seats[*place].asked.serve.as_ref().and_then(|told| told.at);
@@ -60,7 +59,7 @@ pub(crate) fn to_send(look: &Look<'_>, seats: &[Seat<'_>]) -> Vec<usize> {
 /// Takes what sending one back costs, or says what it waits for.
 fn admit(look: &Look<'_>, budget: &mut Budget<'_>, seat: &Seat<'_>) -> Option<WaitRule> {
     let (in_flight, failed) = (seat.is(Category::InFlight), seat.is(Category::Failed));
-    let Some(previous) = seat.asked.serve.as_ref().and_then(|told| told.previous.as_deref()) else {
+    let Some(previous) = seat.previous() else {
         // It drops the model and is done: nothing will be in flight.
         if in_flight || failed {
             budget.give_back(seat.group, in_flight);

@@ -72,6 +72,16 @@ impl Seat<'_> {
         self.active() && !self.is(Category::Failed)
     }
 
+    /// The gate of prefetch waits for it.
+    pub(crate) fn delays_prefetch(&self) -> bool {
+        self.eligible() && !self.standing.told && !self.staged
+    }
+
+    /// The version that it would go back to.
+    pub(crate) fn previous(&self) -> Option<&str> {
+        self.asked.serve.as_ref().and_then(|told| told.previous.as_deref())
+    }
+
     /// On the way to a version that is not the target.
     pub(crate) fn in_old_flight(&self) -> bool {
         !self.standing.told

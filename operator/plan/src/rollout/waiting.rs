@@ -90,6 +90,10 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
         }
         if let Some(rule) = stuck.get(&place) {
             waits.add(*rule, seat.name(), None);
+            if *rule == WaitRule::ModelVersion {
+                let message = || decided.look.problem_of(seat.previous().unwrap_or_default());
+                waits.rules.entry(*rule).or_default().message.get_or_insert_with(message);
+            }
             continue;
         }
         let Some((rule, until)) = rule(decided, &budget, seat, edge) else { continue };
@@ -119,7 +123,26 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
     if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
         row.message.get_or_insert_with(|| decided.look.version_problem());
     }
+    if !decided.gates.prefetched
+        && let Some(row) = waits.rules.get_mut(&WaitRule::Prefetch)
+    {
+        row.message = Some(not_staged(seats));
+    }
     waits
+}
+
+/// Whom the gate of prefetch waits for, by name: the others wait for these.
+fn not_staged(seats: &[Seat<'_>]) -> String {
+    const SHOWN: usize = 5;
+    let mut names: Vec<&str> =
+        seats.iter().filter(|seat| seat.delays_prefetch()).map(|seat| &**seat.name()).collect();
+    names.sort_unstable();
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(SHOWN);
+    format!("not Staged yet: {}{more}", names.join(", "))
 }
 
 /// Whether the end of its flight changes anything: whether it counts as failed, or whether a slot is free.

@@ -41,13 +41,16 @@ fn put(stage: &mut Stage, cluster: Value) {
 }
 
 /// Sets a cluster up, or changes it: `label=value`, `label-`, `taint=key=value:Effect`, `gpu=vendor:bytes[:broken]`,
-/// `arch=`, `free=`, `runtime=`, `fact:name=`, `away`, `unaccepted`, `untainted`, `bandwidth=`.
+/// `arch=`, `free=`, `runtime=`, `fact:name=`, `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`,
+/// `untainted`, `bandwidth=`.
 pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
     let mut object = edge_cluster(stage, name);
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
             "away" => object["status"]["conditions"] = json!([connection(stage, false)]),
+            "silent" => object["status"]["conditions"] = json!([]),
+            "accepted" => object["spec"]["accepted"] = true.into(),
             "unaccepted" => object["spec"]["accepted"] = false.into(),
             "untainted" => object["spec"]["taints"] = json!([]),
             "bandwidth" => object["spec"]["transfer"] = json!({"maxBandwidth": value}),
