@@ -5,11 +5,11 @@
 mod check;
 mod show;
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use nave_tests::{ControlPlaneSettings, HubSettings, Spoke, Stack, StackSettings};
+use nave_tests::{ControlPlaneSettings, HubSettings, Progress, Spoke, Stack, StackSettings, eventually};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::show::{Screen, Watched};
@@ -19,6 +19,9 @@ const POLICY: &str = "bridges";
 /// Name and kind of site.
 const SPOKES: [(&str, &str); 3] = [("bridge-a12", "bridge"), ("bridge-b7", "bridge"), ("store-3", "store")];
 const BRIDGES: [&str; 2] = ["bridge-a12", "bridge-b7"];
+/// What the demo's objects carry.
+const LABEL: &str = "nave.dev/demo";
+const COUNT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Nave's whole loop on one machine.
 #[derive(Parser)]
@@ -37,7 +40,18 @@ struct Published {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What went wrong, without the trace that RUST_BACKTRACE would add to a person's terminal.
+            Screen::failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // Dropping the story ends every process of it.
@@ -58,6 +72,7 @@ async fn story(arguments: &Arguments) -> anyhow::Result<()> {
         ..StackSettings::default()
     };
     let stack = Stack::start_with(settings).await?;
+    tidy(&stack).await?;
     let kubectl = stack.kubectl.clone().with_env("NAVE_HUB_URL", &format!("http://{}", stack.hub.http()));
     let watched = Watched::new(kubectl, MODEL);
 
@@ -77,6 +92,7 @@ async fn story(arguments: &Arguments) -> anyhow::Result<()> {
     screen.step("the policy moves to version 2.0.0")?;
     place(&stack, &second).await?;
     follow(&mut screen, &watched, &stack, &second).await?;
+    counted(&stack, &second).await?;
     screen
         .command(&watched, &["get", "edgeclusters,modelversions,placementpolicies,clusterassignments"])
         .await?;
@@ -94,7 +110,7 @@ async fn story(arguments: &Arguments) -> anyhow::Result<()> {
 async fn join(stack: &Stack) -> anyhow::Result<Vec<Spoke>> {
     let mut spokes = Vec::new();
     for (name, kind) in SPOKES {
-        spokes.push(stack.spoke(name, &[("site-type", kind)]).await?);
+        spokes.push(stack.spoke(name, &[("site-type", kind), (LABEL, "true")]).await?);
     }
     Ok(spokes)
 }
@@ -107,13 +123,38 @@ async fn publish(
 ) -> anyhow::Result<Published> {
     let folder = stack.tools.fetched(files)?;
     let digest = stack.publish(&folder, MODEL, version).await?;
+    mark(stack, "modelversion", &format!("{MODEL}-{version}")).await?;
     screen.say(&format!("{MODEL} {version} is {digest}"))?;
     Ok(Published { version, digest, folder })
 }
 
 async fn place(stack: &Stack, published: &Published) -> anyhow::Result<()> {
     let labels = [("site-type", "bridge")];
-    stack.place(POLICY, MODEL, published.version, &labels).await.context("writing the policy")
+    stack.place(POLICY, MODEL, published.version, &labels).await.context("writing the policy")?;
+    mark(stack, "placementpolicy", POLICY).await
+}
+
+/// Marks an object as the demo's.
+async fn mark(stack: &Stack, kind: &str, name: &str) -> anyhow::Result<()> {
+    stack.kubectl.run(&["label", kind, name, &format!("{LABEL}=true")]).await.map(drop)
+}
+
+/// Takes away what an earlier demo left in a cluster that outlives it (`NAVE_KUBECONFIG`).
+async fn tidy(stack: &Stack) -> anyhow::Result<()> {
+    let kinds = "placementpolicies,modelversions,edgeclusters";
+    let arguments = ["delete", kinds, "--selector", &format!("{LABEL}=true"), "--ignore-not-found"];
+    stack.kubectl.run(&arguments).await.map(drop).context("removing an earlier demo's objects")
+}
+
+/// Waits until the version's own count is up to date: it is gathered for a second before it is written.
+async fn counted(stack: &Stack, published: &Published) -> anyhow::Result<()> {
+    let name = format!("{MODEL}-{}", published.version);
+    eventually("the version's count of clusters", COUNT_LIMIT, || async {
+        let version = stack.kubectl.json(&["get", "modelversion", &name]).await?;
+        let clusters = &version["status"]["clusters"];
+        Ok(Progress::when(clusters["serving"] == BRIDGES.len(), (), clusters.to_string()))
+    })
+    .await
 }
 
 /// Shows the fleet as it changes until both bridges serve the version.
@@ -142,5 +183,6 @@ async fn end(mut stack: Stack, mut spokes: Vec<Spoke>) -> anyhow::Result<()> {
         spoke.stop().await?;
     }
     // What was just said about the spokes is still on its way to the API server.
-    tokio::time::timeout(Duration::from_secs(60), stack.hub.stop()).await.context("stopping the hub")?
+    tokio::time::timeout(Duration::from_secs(60), stack.hub.stop()).await.context("stopping the hub")??;
+    tidy(&stack).await
 }

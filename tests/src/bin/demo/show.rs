@@ -83,6 +83,12 @@ impl Screen {
         }
     }
 
+    /// The last words of a demo that did not get to its end.
+    pub(crate) fn failed(error: &anyhow::Error) {
+        // Where standard error is closed there is nobody left to tell.
+        drop(writeln!(io::stderr(), "\ndemo: {error:#}"));
+    }
+
     pub(crate) fn how_to_look_around(&self, stack: &Stack) -> anyhow::Result<()> {
         let path = format!("{}:{}", stack.tools.folder().display(), stack.kubectl.folder().display());
         self.step("it is up. Look around from another terminal:")?;
