@@ -16,11 +16,19 @@ mod fleet_identity;
 mod fleet_scale;
 #[path = "e2e/fleet_sessions.rs"]
 mod fleet_sessions;
+#[path = "e2e/fleet_wire.rs"]
+mod fleet_wire;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/identity.rs"]
 mod identity;
 #[path = "e2e/kills.rs"]
 mod kills;
+#[path = "e2e/lifecycle.rs"]
+mod lifecycle;
+#[path = "e2e/rollouts.rs"]
+mod rollouts;
 #[path = "e2e/site.rs"]
 mod site;
+#[path = "e2e/six.rs"]
+mod six;

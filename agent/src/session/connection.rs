@@ -296,7 +296,9 @@ impl Live {
             Ok(renewed) if renewed.cluster == identity.cluster => {
                 tracing::info!(until = %renewed.not_after, "renewed the certificate");
                 *identity = renewed;
-                self.renew_at = renewal_due(identity);
+                // By a clock that is wrong the new certificate may be as old as the last: no reason to ask all the time.
+                let due = renewal_due(identity);
+                self.renew_at = if due > Instant::now() { due } else { Instant::now() + RENEW_AGAIN };
             }
             Ok(renewed) => {
                 tracing::warn!(cluster = %renewed.cluster, "the hub sent a certificate for another cluster");

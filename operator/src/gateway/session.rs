@@ -15,7 +15,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
 };
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use nave_runtime::error_text::chain;
 
@@ -171,6 +171,8 @@ impl Session {
                     Ok(Some(_)) if self.is_revoked() => {}
                     Ok(Some(message)) => self.take(message),
                     Ok(None) => return Ok(SessionEnd::Closed),
+                    // A message past the limit: the one who sent it is told.
+                    Err(status) if status.code() == Code::OutOfRange => return Err(status),
                     Err(status) => {
                         tracing::debug!(cluster = %self.peer.cluster, %status, "stream broke");
                         return Ok(SessionEnd::Closed);

@@ -15,7 +15,8 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Certificates begin this long before they are issued, since clocks of sites run late.
+/// Certificates begin this long before they are issued, since clocks of sites run late; a tenth of a short life, or two
+/// thirds of it, when a spoke renews, would be over at once.
 const BACKDATED: Duration = Duration::from_secs(300);
 /// Ten years: a CA is replaced by adding its successor to the bundle, not by surprise.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -269,7 +270,7 @@ fn params(common_name: &str, now: Timestamp, life: Duration) -> CertificateParam
     params.serial_number = Some(SerialNumber::from_slice(&rand::random::<[u8; 16]>()));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     let now = std::time::SystemTime::from(now);
-    params.not_before = (now - BACKDATED).into();
+    params.not_before = (now - BACKDATED.min(life / 10)).into();
     params.not_after = (now + life).into();
     params.use_authority_key_identifier_extension = true;
     params

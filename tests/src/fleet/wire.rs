@@ -192,7 +192,11 @@ pub async fn enroll(hub: &str, ca: &str, request: EnrollRequest) -> Result<Enrol
     Ok(EnrollmentClient::new(channel).enroll(request).await?.into_inner())
 }
 
-async fn dial(hub: &str, ca: &str, credentials: Option<&Credentials>) -> anyhow::Result<Channel> {
+/// A connection to the hub, without a word said yet; as a spoke where there are credentials.
+///
+/// # Errors
+/// It cannot be reached, or the certificates are not PEM.
+pub async fn dial(hub: &str, ca: &str, credentials: Option<&Credentials>) -> anyhow::Result<Channel> {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
     if let Some(credentials) = credentials {
         tls = tls.identity(Identity::from_pem(&credentials.certificate, &credentials.key));

@@ -1,0 +1,165 @@
+//! Rollouts on six real agents: a canary that fails, an approval, a site that is away, a hub that dies twice.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nave_crds::{PlacementPolicyStatus, RolloutPhase, StepState, WaitRule, view::conditions};
+use serde_json::json;
+
+use crate::six::{SITES, Six};
+
+/// Longer than the writes that follow a switch take (counts are written once a second): when a soak ends, nothing happens
+/// in the fleet, and only the time that the plan named moves the rollout.
+const SOAK: &str = "8s";
+/// Long enough for a hub that told too much to have told it.
+const TOO_MUCH: Duration = Duration::from_secs(3);
+
+fn condition(status: &PlacementPolicyStatus, kind: &str) -> (String, String) {
+    let found = conditions::find(&status.conditions, kind);
+    found.map(|found| (found.status.clone(), found.reason.clone())).unwrap_or_default()
+}
+
+fn says(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[tokio::test]
+async fn e2e_rollout_canary_rolls_back_and_an_approval_is_waited_for() -> Result<()> {
+    let six = Six::start().await?;
+    tokio::try_join!(canary_that_fails(&six), approval(&six)).map(drop)
+}
+
+/// The canary passes its soak by time alone; the next version's canary fails its health URL, goes back, and is the only one
+/// that ever saw that version.
+async fn canary_that_fails(six: &Six) -> Result<()> {
+    let model = "cracks";
+    let [first, bad, good] = [
+        six.publish(model, "1.0.0").await?,
+        six.publish(model, "2.0.0").await?,
+        six.publish(model, "2.0.1").await?,
+    ];
+    let rollout = json!({
+        "steps": [{"clusters": 1, "soak": SOAK}, {"clusters": "100%"}],
+        "maxFailures": 0,
+        "onFailure": "Rollback",
+    });
+    six.roll_out(model, &first, &rollout).await?;
+    six.wait_state(model, StepState::Soaking).await?;
+    assert_eq!(six.told(model, &first)?, SITES[..1], "the canary alone before its soak is over");
+    six.wait_serving(&SITES, model, &first).await?;
+    six.wait_state(model, StepState::Complete).await?;
+
+    six.runtime.break_version(SITES[0], bad.name);
+    six.roll_out(model, &bad, &rollout).await?;
+    let status = six.wait_state(model, StepState::RolledBack).await?;
+    assert_eq!(condition(&status, conditions::DEGRADED), says("True", "RolledBack"));
+    assert_eq!(status.run.map(|run| run.phase), Some(RolloutPhase::RolledBack));
+    six.wait_serving(&SITES, model, &first).await?;
+    tokio::time::sleep(TOO_MUCH).await;
+    assert_eq!(six.told(model, &bad)?, SITES[..1], "nobody but the canary was told the version that failed");
+    for site in &SITES[1..] {
+        assert_eq!(six.activations(site, model, &first)?, 1, "{site} had no part in it");
+    }
+
+    six.roll_out(model, &good, &rollout).await?;
+    six.wait_serving(&SITES, model, &good).await?;
+    let status = six.wait_state(model, StepState::Complete).await?;
+    assert_eq!(condition(&status, conditions::DEGRADED), says("False", "None"));
+    assert_eq!(condition(&status, conditions::AVAILABLE), says("True", "AllServing"));
+    Ok(())
+}
+
+async fn approval(six: &Six) -> Result<()> {
+    let model = "rust";
+    let version = six.publish(model, "1.0.0").await?;
+    let rollout = json!({"steps": [{"clusters": 2, "approval": true}, {"clusters": "100%"}]});
+    six.roll_out(model, &version, &rollout).await?;
+    let status = six.wait_state(model, StepState::AwaitingApproval).await?;
+    assert!(status.waiting_on.iter().any(|waits| waits.rule == WaitRule::Approval), "{status:?}");
+    tokio::time::sleep(TOO_MUCH).await;
+    assert_eq!(six.told(model, &version)?, SITES[..2], "nobody else without it");
+    six.stack.kubectl.run(&["nave", "rollout", "approve", model]).await?;
+    six.wait_serving(&SITES, model, &version).await?;
+    six.wait_state(model, StepState::Complete).await.map(drop)
+}
+
+#[tokio::test]
+async fn e2e_rollout_defers_a_site_that_is_away_and_goes_on_over_a_hub_that_dies() -> Result<()> {
+    let mut six = Six::start().await?;
+    site_that_is_away(&mut six).await?;
+    hub_that_dies(&mut six).await
+}
+
+/// The site whose turn would be first is away: it holds nobody up, fails nothing, and catches up.
+async fn site_that_is_away(six: &mut Six) -> Result<()> {
+    let model = "cracks";
+    let [first, second] = [six.publish(model, "1.0.0").await?, six.publish(model, "1.1.0").await?];
+    let rollout = json!({"steps": [{"clusters": 1, "soak": "1s"}, {"clusters": "100%"}], "maxConcurrent": 2});
+    six.roll_out(model, &first, &rollout).await?;
+    six.wait_serving(&SITES, model, &first).await?;
+
+    let (away, others) = (SITES[0], &SITES[1..]);
+    six.spokes.get_mut(away).context("the first site")?.stop().await?;
+    six.stack.wait_connected(away, false).await?;
+    six.roll_out(model, &second, &rollout).await?;
+    six.wait_serving(others, model, &second).await?;
+    let status = six.wait_state(model, StepState::Complete).await?;
+    let counts = status.clusters.unwrap_or_default();
+    assert_eq!((counts.selected, counts.serving, counts.deferred, counts.failed), (6, 5, 1, 0));
+    assert_eq!(condition(&status, conditions::AVAILABLE), says("Unknown", "Deferred"));
+    assert_eq!(condition(&status, conditions::DEGRADED), says("False", "None"));
+    assert_eq!(six.served(away, model)?, first.weights, "it keeps what it has");
+
+    six.spokes.get_mut(away).context("the first site")?.restart()?;
+    six.wait_serving(&[away], model, &second).await?;
+    six.wait_status(model, "to have all of them", |status| {
+        condition(status, conditions::AVAILABLE) == says("True", "AllServing")
+    })
+    .await
+    .map(drop)
+}
+
+/// The hub is killed while the canary soaks and again between two switches. It goes on where it was: same run, same soak,
+/// nobody switched twice, one at a time.
+async fn hub_that_dies(six: &mut Six) -> Result<()> {
+    let model = "rust";
+    let [first, second] = [six.publish(model, "1.0.0").await?, six.publish(model, "1.1.0").await?];
+    let rollout = json!({"steps": [{"clusters": 1, "soak": SOAK}, {"clusters": "100%"}], "maxConcurrent": 1});
+    six.roll_out(model, &first, &json!({})).await?;
+    six.wait_serving(&SITES, model, &first).await?;
+
+    six.roll_out(model, &second, &rollout).await?;
+    let before = six.wait_state(model, StepState::Soaking).await?;
+    let canary = six.stack.reported(SITES[0], model).await?;
+    six.stack.hub.kill();
+    assert_eq!(six.told(model, &second)?, SITES[..1]);
+    six.stack.hub.restart().await?;
+    six.wait_serving(&SITES[..2], model, &second).await?;
+    six.stack.hub.kill();
+    let at_death = six.told(model, &second)?.len();
+    assert!(at_death < SITES.len(), "it died too late to show anything");
+    six.stack.hub.restart().await?;
+    six.wait_serving(&SITES, model, &second).await?;
+    let after = six.wait_state(model, StepState::Complete).await?;
+
+    let run = |status: &PlacementPolicyStatus| status.run.clone().map(|run| (run.target, run.started_at));
+    assert_eq!(run(&before), run(&after), "the same run");
+    let since = |rows: &[serde_json::Value]| {
+        rows.iter().find(|row| row["version"] == second.name).map(|row| row["since"].clone())
+    };
+    assert_eq!(
+        since(&canary),
+        since(&six.stack.reported(SITES[0], model).await?),
+        "its soak did not begin anew"
+    );
+    let mut told_at = Vec::new();
+    for site in SITES {
+        assert_eq!(six.activations(site, model, &second)?, 1, "{site} was switched once");
+        let assignment = six.stack.kubectl.json(&["get", "clusterassignment", site]).await?;
+        let entries = assignment["spec"]["entries"].as_array().cloned().unwrap_or_default();
+        let entry = entries.into_iter().find(|entry| entry["model"] == model).context("no entry")?;
+        told_at.push(entry["toldAt"].as_str().context("no toldAt")?.to_owned());
+    }
+    assert!(told_at.is_sorted(), "one after the other, in order: {told_at:?}");
+    Ok(())
+}
