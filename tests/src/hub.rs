@@ -81,11 +81,20 @@ struct Addresses {
 }
 
 impl Hub {
-    /// Installs what the chart holds beside pods: CRDs, ServiceAccount, permissions. Once per control plane.
+    /// Installs what the chart holds beside pods: CRDs, ServiceAccount, permissions. Once per control plane. With one model
+    /// namespace, which has to exist, the hub may read the Secrets of that one alone.
     ///
     /// # Errors
     /// Helm failed; the error holds what it said.
-    pub async fn install_permissions(tools: &Tools, plane: &ControlPlane) -> anyhow::Result<()> {
+    pub async fn install_permissions(
+        tools: &Tools,
+        plane: &ControlPlane,
+        model_namespace: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let namespaces = match model_namespace {
+            None => "rbac.allModelNamespaces=true".to_owned(),
+            Some(namespace) => format!("rbac.modelNamespaces={{{namespace}}}"),
+        };
         let chart = checkout().join("charts/nave-operator");
         let chart = chart.to_string_lossy();
         let arguments = [
@@ -98,7 +107,9 @@ impl Hub {
             "--create-namespace",
             // No pods: the hub runs as a process here.
             "--set",
-            "replicas=0,rbac.allModelNamespaces=true",
+            "replicas=0",
+            "--set",
+            &namespaces,
         ];
         let mut helm = std::process::Command::new(tools.fetched("helm")?);
         without_callers_settings(&mut helm);

@@ -30,6 +30,8 @@ pub struct StackSettings {
     pub control_plane: ControlPlaneSettings,
     /// What the ModelVersions name as the S3 server's address instead of its own: a fault proxy's, say.
     pub endpoint: Option<String>,
+    /// The one namespace whose Secrets the hub may read, made beforehand; none = all.
+    pub model_namespace: Option<&'static str>,
 }
 
 /// The running parts. Fields in the order in which they are ended.
@@ -72,8 +74,11 @@ impl Stack {
             ControlPlane::start(&tools, &plane_folder, settings.control_plane),
             S3Server::shared_or_start(&tools, &s3_folder),
         )?;
-        Hub::install_permissions(&tools, &plane).await?;
         let mut kubectl = Kubectl::new(&tools, plane.kubeconfig())?;
+        if let Some(namespace) = settings.model_namespace {
+            kubectl.run(&["create", "namespace", namespace]).await?;
+        }
+        Hub::install_permissions(&tools, &plane, settings.model_namespace).await?;
         for (name, value) in s3.environment() {
             kubectl = kubectl.with_env(name, &value);
         }

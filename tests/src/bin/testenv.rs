@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         S3Server::start(&tools, &s3_folder),
     )?;
     // CRDs are of the whole cluster, so they are here before the first test.
-    Hub::install_permissions(&tools, &plane).await?;
+    Hub::install_permissions(&tools, &plane, None).await?;
 
     let mut child = Command::new(program)
         .args(arguments)

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use nave_tests::{Hub, HubSettings, Kubectl, Progress, SYSTEM_NAMESPACE, Stack, eventually};
+use nave_tests::{Hub, HubSettings, Kubectl, Progress, SYSTEM_NAMESPACE, Stack, StackSettings, eventually};
 use serde_json::Value;
 
 /// Generous: tests share two cores with others.
@@ -94,6 +94,27 @@ async fn api_versions_are_resolved_or_say_why_not() {
     tokio::time::sleep(Duration::from_secs(1)).await; // ages are compared in whole seconds
     kubectl.apply(&second).await.unwrap();
     assert!(ready("second", "DuplicateVersion").await.contains("no-secret"));
+}
+
+/// Installed for one namespace, the hub runs with those rights and no more, and says which it would need.
+#[tokio::test]
+async fn api_a_hub_that_is_installed_for_one_namespace_reads_secrets_there_alone() {
+    let settings = StackSettings { model_namespace: Some("vision"), ..StackSettings::default() };
+    let stack = Stack::start_with(settings).await.unwrap();
+    let (s3, kubectl) = (&stack.s3, &stack.kubectl);
+    s3.put(stack.bucket(), "m/model.onnx", "weights").await.unwrap();
+    let there = |text: String| text.replace("namespace: default", "namespace: vision");
+    let objects = [
+        there(secret("right", s3.access_key(), s3.secret_key())),
+        there(version(&stack, "m", stack.bucket(), "m", "right")),
+        secret("right", s3.access_key(), s3.secret_key()),
+        version(&stack, "m", stack.bucket(), "m", "right"),
+    ];
+    kubectl.apply(&objects.concat()).await.unwrap();
+    condition(kubectl, &["-n", "vision", "modelversion", "m"], "Ready", "Resolved").await;
+    let refused = condition(kubectl, &["modelversion", "m"], "Ready", "SecretUnreadable").await;
+    let said = refused["message"].as_str().unwrap();
+    assert!(said.contains("Secret default/right") && said.contains("ServiceAccount"), "{said}");
 }
 
 #[tokio::test]

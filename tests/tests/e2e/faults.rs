@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nave_tests::Fault;
 
-use crate::site::Site;
+use crate::site::{CLUSTER, MODEL, Site};
 
 const MB: u64 = 1_000_000;
 
@@ -36,6 +36,11 @@ async fn e2e_one_flipped_bit_is_refused_named_and_fetched_again() -> Result<()> 
         assert!(Instant::now() < deadline, "the wrong bytes were not named:\n{}", site.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    let row = site.stack.wait_reported(CLUSTER, MODEL, "to say what is wrong", |row| {
+        row["version"] == version.name && row["reason"] == "DigestMismatch"
+    });
+    let row = row.await?;
+    assert!(row["message"].as_str().is_some_and(|said| said.contains("weights.bin")), "{row}");
     assert_eq!(site.current()?, small.files, "nothing unverified is served");
 
     site.proxy.clear();

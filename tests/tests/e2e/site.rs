@@ -1,7 +1,16 @@
 //! What most stories begin with: a stack behind a fault proxy, one spoke, a small version that it serves already, and
 //! the question what lies under `current`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nave_tests::{FaultProxy, Spoke, Stack, weights};
@@ -73,6 +82,18 @@ impl Site {
         Ok(found)
     }
 
+    /// Looks at `current` all the time from now on: whenever it points elsewhere, what lies there has to be one of these
+    /// versions, whole. What it saw is asked for at the end.
+    pub(crate) fn watch_current(&self, allowed: &[&Version]) -> Result<CurrentWatch> {
+        let folder = self.current_folder()?;
+        let link = folder.parent().context("`current` points nowhere")?.join("current");
+        let allowed: Vec<_> = allowed.iter().map(|version| version.files.clone()).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let seen = thread::spawn(move || watch(&link, &allowed, &stopped));
+        Ok(CurrentWatch { stop, seen })
+    }
+
     /// What the agent wrote to its log.
     pub(crate) fn log(&mut self) -> String {
         self.spoke.daemon().log()
@@ -81,4 +102,33 @@ impl Site {
     pub(crate) fn current_folder(&self) -> Result<PathBuf> {
         self.spoke.current(MODEL).context("the spoke has no `current`")
     }
+}
+
+/// A watch of `current`.
+pub(crate) struct CurrentWatch {
+    stop: Arc<AtomicBool>,
+    seen: thread::JoinHandle<Result<usize>>,
+}
+
+impl CurrentWatch {
+    /// How many targets it saw, each with a version that was allowed.
+    pub(crate) fn finish(self) -> Result<usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.seen.join().map_err(|_| anyhow::anyhow!("the watch of `current` panicked"))?
+    }
+}
+
+fn watch(link: &Path, allowed: &[BTreeMap<String, String>], stop: &AtomicBool) -> Result<usize> {
+    let mut targets = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let target = std::fs::read_link(link).context("`current` is gone")?;
+        if targets.last() != Some(&target) {
+            let mut files = weights::digests(&link.with_file_name(&target))?;
+            files.remove("manifest.json");
+            anyhow::ensure!(allowed.contains(&files), "`current` points to {}: {files:?}", target.display());
+            targets.push(target);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(targets.len())
 }

@@ -13,31 +13,23 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use nave_crds::{ClusterAssignment, PlacementPolicy};
-use nave_tests::{
-    Progress, Stack, eventually,
-    fleet::{Fleet, Told, api},
-};
+use nave_tests::{Progress, Stack, eventually, fleet::Told};
 use serde_json::json;
+use tokio::task::AbortHandle;
 
 use crate::{
     publish_small, quantile,
-    table::{Table, say},
+    table::Table,
+    thousand::{SPOKES, Thousand},
 };
 
-const SPOKES: usize = 1_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 10;
 const LIMIT: Duration = Duration::from_secs(120);
 
-pub(crate) async fn measure(stack: &Stack, table: &mut Table) -> anyhow::Result<()> {
-    let client = stack.plane.client().await?;
-    let names: Vec<String> = (0..SPOKES).map(|n| format!("spoke-{n:04}")).collect();
-    say("connecting 1,000 spokes")?;
-    api::create_clusters(&client, &names, &[("bench", "assigned")]).await?;
-    let mut fleet = Fleet::of(stack).await?;
-    fleet.connect_all(&names).await?;
+pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Table) -> anyhow::Result<()> {
+    let client = &thousand.client;
     publish_small(stack, "assigned", "1.0").await?;
-    let written = Arc::new(Told::default());
-    let watch = tokio::spawn(watch(client.clone(), Arc::clone(&written)));
+    let written = Written::watch(client.clone());
     let policies: Api<PlacementPolicy> = Api::namespaced(client.clone(), "default");
     for (count, what) in [(100, "100 of 1,000"), (SPOKES, "all 1,000")] {
         let (mut assigned, mut told) = (Vec::new(), Vec::new());
@@ -46,17 +38,18 @@ pub(crate) async fn measure(stack: &Stack, table: &mut Table) -> anyhow::Result<
             let policy = serde_json::from_value(policy(&name, count))?;
             let began = Instant::now();
             policies.create(&PostParams::default(), &policy).await?;
-            let all =
-                async { tokio::join!(written.wait_for(&name, count), fleet.told.wait_for(&name, count)) };
+            let all = async {
+                tokio::join!(written.told.wait_for(&name, count), thousand.fleet.told.wait_for(&name, count))
+            };
             let (wrote, heard) = tokio::time::timeout(LIMIT, all).await?;
             let last = |times: std::collections::BTreeMap<String, Instant>| times.into_values().max();
             // The first round creates the assignments, which later ones change.
-            if let (Some(wrote), Some(heard)) = (last(wrote), last(heard)) {
+            if let (Some(wrote), Some(heard), 1..) = (last(wrote), last(heard), round) {
                 assigned.push(wrote.duration_since(began));
                 told.push(heard.duration_since(began));
             }
             policies.delete(&name, &DeleteParams::default()).await?;
-            empty(&client).await?;
+            empty(client).await?;
         }
         let show = |samples: &mut Vec<Duration>| {
             let (p50, p90) = (quantile(samples, 0.5), quantile(samples, 0.9));
@@ -65,7 +58,6 @@ pub(crate) async fn measure(stack: &Stack, table: &mut Table) -> anyhow::Result<
         table.row(&format!("policy created to written, {what}, p50 / p90"), show(&mut assigned))?;
         table.row(&format!("policy created to told, {what}, p50 / p90"), show(&mut told))?;
     }
-    watch.abort();
     Ok(())
 }
 
@@ -76,14 +68,33 @@ fn policy(name: &str, clusters: usize) -> serde_json::Value {
         "metadata": {"name": name, "namespace": "default"},
         "spec": {
             "model": {"name": "assigned", "version": "1.0"},
-            "placement": {"clusterSelector": {"matchLabels": {"bench": "assigned"}}, "numberOfClusters": clusters},
+            "placement": {"clusterSelector": {"matchLabels": {"bench": "thousand"}}, "numberOfClusters": clusters},
             "serving": {"runtime": "files"},
         },
     })
 }
 
-/// Notes when each cluster's assignment first held an entry of each policy.
-async fn watch(client: Client, written: Arc<Told>) {
+/// When each cluster's assignment first held an entry of each policy, as a watch saw it.
+pub(crate) struct Written {
+    pub(crate) told: Arc<Told>,
+    watch: AbortHandle,
+}
+
+impl Written {
+    pub(crate) fn watch(client: Client) -> Self {
+        let told = Arc::new(Told::default());
+        let watch = tokio::spawn(note(client, Arc::clone(&told))).abort_handle();
+        Self { told, watch }
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+async fn note(client: Client, written: Arc<Told>) {
     let assignments: Api<ClusterAssignment> = Api::all(client);
     let events = watcher(assignments, watcher::Config::default()).default_backoff().applied_objects();
     let mut events = std::pin::pin!(events);
@@ -96,7 +107,7 @@ async fn watch(client: Client, written: Arc<Told>) {
 }
 
 /// Waits until no cluster is to hold or still reports anything.
-async fn empty(client: &Client) -> anyhow::Result<()> {
+pub(crate) async fn empty(client: &Client) -> anyhow::Result<()> {
     let assignments: Api<ClusterAssignment> = Api::all(client.clone());
     eventually("the fleet to be empty again", LIMIT, || async {
         let all = assignments.list(&ListParams::default()).await?.items;

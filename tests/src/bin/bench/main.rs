@@ -2,9 +2,13 @@
 //! Each part measures one thing and adds rows to the table; nothing here asserts.
 
 mod assigned;
+mod hub;
 mod idle;
+mod labels;
+mod process;
 mod pull;
 mod table;
+mod thousand;
 mod told;
 
 use std::time::Duration;
@@ -12,7 +16,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use nave_tests::{HubSettings, Stack, StackSettings, weights};
 
-use crate::table::Table;
+use crate::{table::Table, thousand::Thousand};
 
 /// Nave's benches.
 #[derive(Parser)]
@@ -35,6 +39,10 @@ enum Part {
     Told,
     /// From a new policy to 1,000 written assignments
     Assigned,
+    /// From a changed label to the assignment that 50 policies write
+    Labels,
+    /// The hub with 1,000 sessions that have nothing to say
+    Hub,
 }
 
 #[tokio::main]
@@ -51,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
         ..HubSettings::default()
     };
     table::say("starting control plane, S3 server and hub")?;
-    let stack = Stack::start_with(StackSettings { hub, ..StackSettings::default() }).await?;
+    let mut stack = Stack::start_with(StackSettings { hub, ..StackSettings::default() }).await?;
     if wanted(Part::Pull) {
         pull::measure(&stack, &mut table).await?;
     }
@@ -61,8 +69,18 @@ async fn main() -> anyhow::Result<()> {
     if wanted(Part::Told) {
         told::measure(&stack, &mut table).await?;
     }
-    if wanted(Part::Assigned) {
-        assigned::measure(&stack, &mut table).await?;
+    if [Part::Assigned, Part::Labels, Part::Hub].into_iter().any(wanted) {
+        let thousand = Thousand::connect(&stack).await?;
+        if wanted(Part::Hub) {
+            hub::idle(&mut stack, &mut table).await?;
+        }
+        if wanted(Part::Assigned) {
+            assigned::measure(&stack, &thousand, &mut table).await?;
+        }
+        if wanted(Part::Labels) {
+            labels::measure(&stack, &thousand, &mut table).await?;
+        }
+        hub::peak(&mut stack, &mut table)?;
     }
     table.print()
 }
