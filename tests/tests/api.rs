@@ -21,3 +21,5 @@ mod plan;
 mod publish;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/signatures.rs"]
+mod signatures;

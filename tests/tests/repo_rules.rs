@@ -17,18 +17,38 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nave-runtime", &[]),
     ("nave-manifest", &["nave-names"]),
     ("nave-delta", &["nave-manifest", "nave-names"]),
+    ("nave-signature", &["nave-names"]),
     ("nave-proto", &["nave-names"]),
     ("nave-crds", &["nave-names"]),
     ("nave-operator-plan", &["nave-crds", "nave-names"]),
     ("nave-agent-plan", &["nave-names"]),
     (
         "nave-operator",
-        &["nave-crds", "nave-manifest", "nave-names", "nave-operator-plan", "nave-proto", "nave-runtime"],
+        &[
+            "nave-crds",
+            "nave-manifest",
+            "nave-names",
+            "nave-operator-plan",
+            "nave-proto",
+            "nave-runtime",
+            "nave-signature",
+        ],
     ),
-    ("kubectl-nave", &["nave-crds", "nave-delta", "nave-manifest", "nave-names", "nave-operator-plan"]),
+    (
+        "kubectl-nave",
+        &["nave-crds", "nave-delta", "nave-manifest", "nave-names", "nave-operator-plan", "nave-signature"],
+    ),
     (
         "nave-agent",
-        &["nave-agent-plan", "nave-delta", "nave-manifest", "nave-names", "nave-proto", "nave-runtime"],
+        &[
+            "nave-agent-plan",
+            "nave-delta",
+            "nave-manifest",
+            "nave-names",
+            "nave-proto",
+            "nave-runtime",
+            "nave-signature",
+        ],
     ),
 ];
 

@@ -28,6 +28,8 @@ pub enum Exit {
     Done = 0,
     /// Something else went wrong.
     Failed = 1,
+    /// Arguments that contradict each other; clap's own code.
+    Usage = 2,
     /// The bytes are not what they should be: wrong digest, broken version, refused manifest or signature.
     Refused = 3,
     /// Not allowed: S3 or the hub says no.

@@ -11,31 +11,36 @@ use std::{
 
 use nave_manifest::{MANIFEST_FILE, Manifest, is_reserved};
 use nave_names::{Digest, RelativePath};
+use nave_signature::{MAX_SIGNATURE_BYTES, SIGNATURE_FILE, SignatureError, Signed, Trust};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::exit::{Exit, Failure, Output, finish};
-use crate::signature::{MAX_SIGNATURE_BYTES, SIGNATURE_FILE, TrustedKey};
 
 /// Check a folder against a manifest or a signature: every file, every byte, and nothing else in it.
 ///
-/// With --key, the signature is an OpenSSF Model Signing v1.0 bundle (key method, P-256 or P-384), and only files that it
-/// signs may be there. Exit codes: 0 it is as it should be, 2 bad arguments, 3 it is not, 6 the disk, 1 anything else.
+/// With --key or --certificate-chain, the signature is an OpenSSF Model Signing v1.0 bundle (key method, P-256 or P-384, or
+/// certificate method; both offline), and only files that it signs may be there, whatever it says may be ignored. A
+/// manifest.json that says the same as the signature may lie beside them. Exit codes: 0 it is as it should be, 2 bad
+/// arguments, 3 it is not, 6 the disk, 1 anything else.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     /// The folder
     dir: PathBuf,
     /// The manifest, where it is not the folder's own manifest.json
-    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "certificate_chain"])]
     manifest: Option<PathBuf>,
     /// What the manifest's SHA-256 has to be
-    #[arg(long, value_name = "sha256:HEX", conflicts_with = "key")]
+    #[arg(long, value_name = "sha256:HEX", conflicts_with_all = ["key", "certificate_chain"])]
     digest: Option<Digest>,
     /// PEM of the public key that has to have signed the files
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "certificate_chain")]
     key: Option<PathBuf>,
+    /// PEM of the authorities that the signer's certificate has to come from; may be given several times
+    #[arg(long, value_name = "FILE")]
+    certificate_chain: Vec<PathBuf>,
     /// The signature, where it is not the folder's own model.sig
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["manifest", "digest"])]
     signature: Option<PathBuf>,
     /// How to print the result
     #[arg(short, long, default_value = "text")]
@@ -47,14 +52,26 @@ struct Expected {
     /// Of the manifest or of the signature: what the files were compared with.
     digest: Digest,
     files: BTreeMap<RelativePath, Digest>,
-    /// A file that may be there beside them.
-    aside: Option<PathBuf>,
+    /// What they were compared with.
+    list: List,
+}
+
+enum List {
+    Manifest,
+    Signature {
+        /// It may lie beside the files.
+        at: PathBuf,
+        signed: Signed,
+    },
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Verified {
     against: Digest,
+    /// The key's hash, or the certificate's subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signer: Option<String>,
     files: usize,
     bytes: u64,
     problems: Vec<Problem>,
@@ -64,7 +81,15 @@ struct Verified {
 #[serde(rename_all = "camelCase")]
 struct Problem {
     path: String,
+    /// One CamelCase word.
+    reason: &'static str,
     problem: String,
+}
+
+impl Problem {
+    fn new(path: &str, reason: &'static str, problem: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), reason, problem: problem.into() }
+    }
 }
 
 impl VerifyArgs {
@@ -88,36 +113,69 @@ impl VerifyArgs {
     }
 
     fn verify(&self) -> Result<(Exit, Verified), Failure> {
-        let expected = match &self.key {
-            Some(key) => self.signed(key)?,
-            None => self.listed()?,
+        let expected = if self.key.is_some() || !self.certificate_chain.is_empty() {
+            self.signed()?
+        } else if self.signature.is_some() {
+            let message = "--signature needs --key or --certificate-chain: whose signature should it be?";
+            return Err(Failure::new(Exit::Usage, "TrustMissing", message));
+        } else {
+            self.listed()?
         };
         let mut problems = Vec::new();
         let mut present = BTreeSet::new();
         walk(&self.dir, "", &mut present, &mut problems)?;
         let mut bytes = 0;
         for (path, sha256) in &expected.files {
-            let problem = if present.remove(path.as_str()) {
-                let (found, size) = hash(&self.dir.join(path.as_str()))?;
-                bytes += size;
-                (found != *sha256).then(|| format!("has the SHA-256 {found} instead of {sha256}"))
-            } else {
-                Some("missing".to_owned())
-            };
-            problems.extend(problem.map(|problem| Problem { path: path.to_string(), problem }));
+            if !present.remove(path.as_str()) {
+                problems.push(Problem::new(path.as_str(), "Missing", "missing"));
+                continue;
+            }
+            let (found, size) = hash(&self.dir.join(path.as_str()))?;
+            bytes += size;
+            if found != *sha256 {
+                let problem = format!("has the SHA-256 {found} instead of {sha256}");
+                problems.push(Problem::new(path.as_str(), "Changed", problem));
+            }
         }
         for path in present {
-            let aside = expected.aside.as_ref() == Some(&self.dir.join(&path));
-            let reserved =
-                self.key.is_none() && RelativePath::new(path.as_str()).is_ok_and(|p| is_reserved(&p));
-            if !aside && !reserved {
-                let list = if self.key.is_some() { "signature" } else { "manifest" };
-                problems.push(Problem { path, problem: format!("not in the {list}") });
-            }
+            problems.extend(self.judge_surplus(&path, &expected.list)?);
         }
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let exit = if problems.is_empty() { Exit::Done } else { Exit::Refused };
-        Ok((exit, Verified { against: expected.digest, files: expected.files.len(), bytes, problems }))
+        let signer = match expected.list {
+            List::Manifest => None,
+            List::Signature { signed, .. } => Some(signed.signer),
+        };
+        Ok((
+            exit,
+            Verified { against: expected.digest, signer, files: expected.files.len(), bytes, problems },
+        ))
+    }
+
+    /// What is wrong about a file that is on no list.
+    fn judge_surplus(&self, path: &str, list: &List) -> Result<Option<Problem>, Failure> {
+        let on_disk = self.dir.join(path);
+        let List::Signature { at, signed } = list else {
+            let reserved = RelativePath::new(path).is_ok_and(|path| is_reserved(&path));
+            return Ok((!reserved).then(|| Problem::new(path, "NotListed", "not in the manifest")));
+        };
+        if *at == on_disk {
+            return Ok(None);
+        }
+        if path != MANIFEST_FILE {
+            return Ok(Some(Problem::new(path, "NotSigned", "not in the signature")));
+        }
+        let bytes = fs::read(&on_disk).map_err(|error| disk(&on_disk, &error))?;
+        let differs = match Manifest::parse(&bytes) {
+            Ok(manifest) => {
+                let files = manifest.files().iter().map(|file| (&file.path, &file.sha256));
+                signed.check_covers(files).err().map(|error| error.to_string())
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        Ok(differs.map(|why| {
+            Problem::new(path, "NotSigned", format!("not in the signature, and does not say the same: {why}"))
+        }))
     }
 
     /// What the manifest says.
@@ -133,26 +191,47 @@ impl VerifyArgs {
             Failure::new(Exit::Refused, error.name(), format!("{}: {error}", path.display()))
         })?;
         let files = manifest.files().iter().map(|file| (file.path.clone(), file.sha256)).collect();
-        Ok(Expected { digest, files, aside: None })
+        Ok(Expected { digest, files, list: List::Manifest })
     }
 
     /// What the signature signs.
-    fn signed(&self, key: &Path) -> Result<Expected, Failure> {
-        let refused = |path: &Path, error: &crate::signature::SignatureError| {
+    fn signed(&self) -> Result<Expected, Failure> {
+        let refused = |path: &Path, error: &SignatureError| {
             Failure::new(Exit::Refused, error.name(), format!("{}: {error}", path.display()))
         };
-        let pem = fs::read(key).map_err(|error| disk(key, &error))?;
-        let trusted = TrustedKey::from_pem(&pem).map_err(|error| refused(key, &error))?;
-        let path = self.signature.clone().unwrap_or_else(|| self.dir.join(SIGNATURE_FILE));
-        let size = fs::metadata(&path).map_err(|error| disk(&path, &error))?.len();
-        if size > MAX_SIGNATURE_BYTES {
-            let message = format!("{} has {size} bytes, too many for a signature", path.display());
-            return Err(Failure::new(Exit::Refused, "SignatureMalformed", message));
+        let mut pem = Vec::new();
+        for path in self.key.iter().chain(&self.certificate_chain) {
+            pem.extend(fs::read(path).map_err(|error| disk(path, &error))?);
+            pem.push(b'\n');
         }
-        let bytes = fs::read(&path).map_err(|error| disk(&path, &error))?;
-        let files = trusted.verify(&bytes).map_err(|error| refused(&path, &error))?;
-        Ok(Expected { digest: Digest::of(&bytes), files, aside: Some(path) })
+        let given = self.key.as_ref().or(self.certificate_chain.first()).unwrap_or(&self.dir);
+        let trust = Trust::from_pem(&pem).map_err(|error| refused(given, &error))?;
+        let at = self.signature.clone().unwrap_or_else(|| self.dir.join(SIGNATURE_FILE));
+        let bytes = read_signature(&at)?;
+        let signed = trust.verify(&bytes).map_err(|error| refused(&at, &error))?;
+        let list = List::Signature { at, signed: signed.clone() };
+        Ok(Expected { digest: Digest::of(&bytes), files: signed.files, list })
     }
+}
+
+/// A signature that is not there is a refusal, not a trouble of the disk: nothing says that the files are right.
+fn read_signature(path: &Path) -> Result<Vec<u8>, Failure> {
+    let missing = |error: std::io::Error| {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            return disk(path, &error);
+        }
+        Failure::new(
+            Exit::Refused,
+            "SignatureMissing",
+            format!("there is no signature at {}", path.display()),
+        )
+    };
+    let size = fs::metadata(path).map_err(missing)?.len();
+    if size > MAX_SIGNATURE_BYTES {
+        let message = format!("{} has {size} bytes, too many for a signature", path.display());
+        return Err(Failure::new(Exit::Refused, "SignatureMalformed", message));
+    }
+    fs::read(path).map_err(|error| disk(path, &error))
 }
 
 /// Collects files by their path; links and devices are problems, for they are not what was published.
@@ -171,7 +250,7 @@ fn walk(
         } else if kind.is_file() {
             files.insert(path);
         } else {
-            problems.push(Problem { path, problem: "neither a file nor a folder".to_owned() });
+            problems.push(Problem::new(&path, "NotAFile", "neither a file nor a folder"));
         }
     }
     Ok(())

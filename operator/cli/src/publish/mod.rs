@@ -2,6 +2,7 @@
 
 mod hash;
 mod scan;
+mod sign;
 mod storage;
 mod upload;
 mod version;
@@ -17,6 +18,7 @@ use nave_names::RelativePath;
 use serde::Serialize;
 
 use self::{
+    sign::Signing,
     storage::Storage,
     upload::{Destination, Present},
     version::{Creation, Described},
@@ -39,6 +41,8 @@ pub(crate) struct Publish {
     described: Described,
     #[command(flatten)]
     storage: Storage,
+    #[command(flatten)]
+    signing: Signing,
     /// Leave hidden files and folders out instead of refusing them
     #[arg(long)]
     skip_hidden: bool,
@@ -57,6 +61,8 @@ struct Published {
     file_count: usize,
     /// False where the very same version was there, and in a dry run.
     uploaded: bool,
+    /// A signature lies beside the files.
+    signed: bool,
     /// False where the very same ModelVersion was there, and in a dry run.
     created: bool,
     model_version: ModelVersion,
@@ -65,16 +71,20 @@ struct Published {
 impl Publish {
     pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
         let prefix = self.prefix()?;
+        let (key, asked) = (self.signing.key()?, self.signing.asked()?);
         let files = scan::scan(&self.folder, self.skip_hidden)?;
         let bar = progress("hashing", files.iter().map(|file| file.size).sum());
         let manifest = hash::hash_files(&files, &bar).await?;
         bar.finish_and_clear();
+        let signature = self.signing.make(key.as_ref(), self.described.model.as_str(), &manifest)?;
         let mut version = self.described.resource(self.storage.source(&prefix), &manifest)?;
+        version.spec.signature = asked;
         let mut published = Published {
             manifest_digest: manifest.digest().to_string(),
             size_bytes: manifest.total_size(),
             file_count: manifest.files().len(),
             uploaded: false,
+            signed: signature.is_some(),
             created: false,
             model_version: version.clone(),
         };
@@ -86,7 +96,7 @@ impl Publish {
         version::check_free(&hub, &version).await?;
         let store = self.storage.open(Some(&hub)).await?;
         let destination = Destination { store, bucket: self.storage.bucket.clone(), prefix };
-        published.uploaded = self.upload(&destination, &manifest).await?;
+        published.uploaded = self.upload(&destination, &manifest, signature).await?;
         published.created = version::create(&hub, &version).await? == Creation::Created;
         published.model_version = version;
         self.say(&published, "published", out)
@@ -102,9 +112,18 @@ impl Publish {
         Ok(format!("{path}/"))
     }
 
-    /// Returns whether anything had to be uploaded.
-    async fn upload(&self, destination: &Destination, manifest: &Manifest) -> anyhow::Result<bool> {
-        match destination.look(manifest).await? {
+    /// Returns whether any of the version's own files had to be uploaded.
+    async fn upload(
+        &self,
+        destination: &Destination,
+        manifest: &Manifest,
+        signature: Option<Vec<u8>>,
+    ) -> anyhow::Result<bool> {
+        let present = destination.look(manifest).await?;
+        if let Some(signature) = signature {
+            destination.put_signature(signature).await?;
+        }
+        match present {
             Present::Same => Ok(false),
             Present::Nothing => {
                 let bar = progress("uploading", manifest.total_size());
@@ -128,7 +147,8 @@ impl Publish {
             published.manifest_digest
         )?;
         let there = if published.uploaded || self.dry_run { "" } else { " (was there already)" };
-        writeln!(out, "s3://{}/{}{there}", s3.bucket, s3.prefix)?;
+        let signed = if published.signed { ", signed" } else { "" };
+        writeln!(out, "s3://{}/{}{there}{signed}", s3.bucket, s3.prefix)?;
         let name = published.model_version.metadata.name.as_deref().unwrap_or_default();
         let state = match (self.dry_run, published.created) {
             (true, _) => "not created (dry run)",

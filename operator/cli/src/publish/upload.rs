@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::ProgressBar;
 use nave_manifest::{FileEntry, MANIFEST_FILE, Manifest};
 use nave_names::{Digest, RelativePath};
+use nave_signature::SIGNATURE_FILE;
 use object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, WriteMultipart, path::Path,
 };
@@ -205,6 +206,13 @@ impl Destination {
         } else {
             Err(changed(entry))
         }
+    }
+
+    /// Before the files and the manifest, so that a version which is complete is signed. It may be written over: it says
+    /// who vouches for the version, and is no part of it.
+    pub(super) async fn put_signature(&self, signature: Vec<u8>) -> anyhow::Result<()> {
+        let put = self.store.put(&self.key(SIGNATURE_FILE)?, signature.into()).await;
+        put.map(drop).map_err(|error| self.failed("uploading the signature to", &error))
     }
 
     /// If-None-Match: of two who publish at once, one is refused here.
