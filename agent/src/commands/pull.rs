@@ -71,10 +71,12 @@ struct Pulled {
     bytes: u64,
     bytes_fetched: u64,
     bytes_reused: u64,
+    bytes_rebuilt: u64,
     bytes_resumed: u64,
     retries: u64,
     stalls: u64,
     corrupt_chunks: u64,
+    delta_refusals: u64,
     seconds: f64,
 }
 
@@ -120,10 +122,12 @@ impl PullArgs {
             bytes: progress.bytes_total,
             bytes_fetched: progress.bytes_fetched,
             bytes_reused: progress.bytes_reused,
+            bytes_rebuilt: progress.bytes_rebuilt,
             bytes_resumed: progress.bytes_resumed,
             retries: progress.retries,
             stalls: progress.stalls,
             corrupt_chunks: progress.corrupt_chunks,
+            delta_refusals: progress.delta_refusals,
             seconds: start.elapsed().as_secs_f64(),
         })
     }

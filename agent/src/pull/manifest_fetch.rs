@@ -22,7 +22,7 @@ pub(super) async fn fetch_manifest(recovery: &Recovery, digest: &Digest) -> Resu
     let mut mismatches = 0;
     loop {
         recovery.wait_for_window().await;
-        let failure = match fetch_bytes(&recovery.fetcher(), recovery.client(mismatches > 0)?, &path).await {
+        let failure = match fetch(recovery, mismatches > 0, &path).await {
             Ok(bytes) => {
                 let found = Digest::of(&bytes);
                 if found == *digest {
@@ -41,17 +41,24 @@ pub(super) async fn fetch_manifest(recovery: &Recovery, digest: &Digest) -> Resu
     }
 }
 
-async fn fetch_bytes(
+async fn fetch(recovery: &Recovery, fresh: bool, path: &RelativePath) -> Result<Vec<u8>, Failure> {
+    let limit = MAX_MANIFEST_BYTES as u64;
+    fetch_bytes(&recovery.fetcher(), recovery.client(fresh)?, path, Part::AtMost(limit), limit).await
+}
+
+/// Fetches a small object, or a small part of one, into memory.
+pub(super) async fn fetch_bytes(
     fetcher: &Fetcher<'_>,
     client: &reqwest::Client,
     path: &RelativePath,
+    part: Part,
+    limit: u64,
 ) -> Result<Vec<u8>, Failure> {
-    let limit = MAX_MANIFEST_BYTES as u64;
     let _slot = fetcher.limiter.slot(fetcher.rank).await;
-    let mut body = fetcher.get(client, path, Part::AtMost(limit)).await?;
+    let mut body = fetcher.get(client, path, part).await?;
     let mut bytes = Vec::new();
     while let Some(piece) = body.next().await? {
-        if bytes.len() + piece.len() > MAX_MANIFEST_BYTES {
+        if (bytes.len() + piece.len()) as u64 > limit {
             let what = format!("has more than the {limit} bytes that it may have");
             return Err(PullError::VersionBroken { object: path.to_string(), what }.into());
         }

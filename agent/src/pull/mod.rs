@@ -3,7 +3,9 @@
 
 mod adaptive;
 mod backoff;
+mod blocks;
 mod client;
+mod delta;
 mod error;
 mod fetch;
 mod large;

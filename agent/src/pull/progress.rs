@@ -33,6 +33,8 @@ pub struct Progress {
     pub bytes_fetched: u64,
     /// Bytes that earlier versions in the store supplied.
     pub bytes_reused: u64,
+    /// Bytes that were rebuilt from an earlier version in the store and a delta.
+    pub bytes_rebuilt: u64,
     /// Bytes that an interrupted pull of the same version left behind.
     pub bytes_resumed: u64,
     /// Files complete.
@@ -47,6 +49,8 @@ pub struct Progress {
     pub stalls: u64,
     /// Chunks that arrived with wrong bytes.
     pub corrupt_chunks: u64,
+    /// Deltas and blocks of deltas that could not be used; whole chunks were fetched in their place.
+    pub delta_refusals: u64,
     /// The last trouble in a sentence; empty once bytes flow again.
     pub trouble: String,
 }

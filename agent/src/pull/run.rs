@@ -2,7 +2,7 @@
 //! the disk, fetch, verify, publish.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,6 +16,8 @@ use tokio::{
 
 use super::{
     Progress, PullError, Stage,
+    blocks::Rebuild,
+    delta,
     large::LargeFile,
     limiter::Rank,
     manifest_fetch::fetch_manifest,
@@ -66,6 +68,7 @@ pub(super) async fn run(store: Store, mut recovery: Recovery, digest: Digest) ->
 
     recovery.meter.stage(Stage::Fetching);
     let Prepared { queue, large, _promise } = prepared;
+    let queue = with_delta(&recovery, &staging, queue, &large).await?;
     announce(&recovery, &queue);
     let workers = recovery.limiter.max_ranges();
     let crew = Arc::new(Crew { recovery, staging: Arc::clone(&staging), queue: Mutex::new(queue) });
@@ -161,6 +164,26 @@ fn reuse(store: &Store, large: &[Arc<LargeFile>], recovery: &Recovery) -> Result
     Ok(())
 }
 
+/// Finds out whether a delta is smaller than what is missing, and has it rebuild what it can.
+async fn with_delta(
+    recovery: &Recovery,
+    staging: &Staging,
+    queue: Queue,
+    large: &[Arc<LargeFile>],
+) -> Result<Queue, PullError> {
+    let manifest = staging.manifest();
+    let Some(delta) = delta::find(recovery, staging.store(), manifest, queue.large_bytes()).await? else {
+        return Ok(queue);
+    };
+    let files: HashMap<_, _> = large.iter().map(|file| (&file.entry.path, file)).collect();
+    let blocks = delta.records().iter().filter_map(|&record| {
+        let file = files.get(&manifest.files()[record.file].path)?;
+        (!file.is_done(record.chunk)).then(|| Rebuild { file: Arc::clone(file), record })
+    });
+    let blocks = blocks.collect();
+    Ok(queue.with_delta(delta, blocks, large))
+}
+
 fn announce(recovery: &Recovery, queue: &Queue) {
     let small = queue.small().map(|file| file.path.clone());
     let large = queue.large().map(|file| file.entry.path.clone());
@@ -193,7 +216,7 @@ async fn fetch_all(crew: &Arc<Crew>, workers: u32, large: Vec<Arc<LargeFile>>) -
             },
             _ = tell.tick() => {
                 let ranges = crew.recovery.limiter.in_flight();
-                let idle = crew.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+                let idle = crew.queue().is_empty();
                 crew.recovery.meter.change(|progress| {
                     progress.ranges = ranges;
                     if idle && ranges == 0 {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -70,13 +70,18 @@ impl Crew {
                 .limiter
                 .rate()
                 .map_or(RANGE, |rate| rate.saturating_mul(RANGE_SECONDS).min(RANGE));
-            let job = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take(length);
+            let job = self.queue().take(length);
             match job {
                 None => return Ok(()),
                 Some(Job::Small(file)) => self.fetch_small(file).await?,
                 Some(Job::Range { file, first, end }) => self.fetch_range(&file, first, end).await?,
+                Some(Job::Blocks { delta, blocks }) => self.fetch_blocks(&delta, blocks).await?,
             }
         }
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch_small(&self, file: Arc<FileEntry>) -> Result<(), PullError> {
@@ -287,6 +292,8 @@ fn check_small(file: &FileEntry, pieces: &[Bytes]) -> Option<(usize, Blake3)> {
 }
 
 /// The result of a blocking task, which is only ever lost when the runtime goes.
-fn joined<T>(result: Result<Result<T, StoreError>, tokio::task::JoinError>) -> Result<T, PullError> {
+pub(super) fn joined<T>(
+    result: Result<Result<T, StoreError>, tokio::task::JoinError>,
+) -> Result<T, PullError> {
     result.map_err(|_| PullError::Cancelled)?.map_err(PullError::Store)
 }

@@ -202,6 +202,11 @@ impl Index {
     pub fn records(&self) -> &[Record] {
         &self.records
     }
+
+    /// The same, to keep.
+    pub fn into_records(self) -> Vec<Record> {
+        self.records
+    }
 }
 
 /// The index without its footer, whose length and hash are right.

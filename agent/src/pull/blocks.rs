@@ -1,0 +1,151 @@
+//! The workers' way with a delta: a range of it is fetched, and each block becomes its chunk while the next one comes.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::BytesMut;
+use nave_delta::Record;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    PullError,
+    delta::{Delta, is_about_the_object},
+    fetch::Part,
+    large::{Arrival, LargeFile},
+    trouble::{Failure, Streak, Trouble},
+    workers::{Crew, joined},
+};
+use crate::store::StoreError;
+
+/// One chunk to rebuild.
+#[derive(Clone, Debug)]
+pub(super) struct Rebuild {
+    pub(super) file: Arc<LargeFile>,
+    pub(super) record: Record,
+}
+
+/// What became of a block.
+enum Outcome {
+    Written,
+    Refused(String),
+}
+
+type Writing = Option<(Rebuild, JoinHandle<Result<Outcome, StoreError>>)>;
+
+impl Crew {
+    /// Fetches blocks that follow one another, and rebuilds their chunks. What cannot be rebuilt goes to the queue, to be
+    /// fetched as it is.
+    pub(super) async fn fetch_blocks(
+        &self,
+        delta: &Arc<Delta>,
+        mut blocks: VecDeque<Rebuild>,
+    ) -> Result<(), PullError> {
+        let mut streak = Streak::default();
+        while !blocks.is_empty() {
+            if delta.is_given_up() {
+                blocks.drain(..).for_each(|block| self.fetch_whole(&block));
+                return Ok(());
+            }
+            self.recovery.wait_for_window().await;
+            let Err(failure) = self.try_blocks(delta, &mut blocks, &mut streak).await else { continue };
+            match self.recovery.recover(&delta.path, failure, &mut streak).await {
+                Err(error) if is_about_the_object(&error) => {
+                    self.recovery.meter.change(|progress| progress.delta_refusals += 1);
+                    delta.give_up(&error);
+                }
+                recovered => recovered?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One attempt; blocks leave the list when they have come, whatever they were good for.
+    async fn try_blocks(
+        &self,
+        delta: &Arc<Delta>,
+        blocks: &mut VecDeque<Rebuild>,
+        streak: &mut Streak,
+    ) -> Result<(), Failure> {
+        let (Some(first), Some(last)) = (blocks.front(), blocks.back()) else { return Ok(()) };
+        let part = Part::Range { begin: first.record.offset, end: last.record.end(), size: delta.size };
+        let _slot = self.recovery.limiter.slot(self.recovery.rank).await;
+        let fetcher = self.recovery.fetcher();
+        let mut body = fetcher.get(self.recovery.client(false)?, &delta.path, part).await?;
+        if body.whole {
+            let what = "comes as a whole although a part was asked for".to_owned();
+            return Err(PullError::VersionBroken { object: delta.path.to_string(), what }.into());
+        }
+        let mut buffer = BytesMut::new();
+        let mut writing: Writing = None;
+        let ended = loop {
+            match body.next().await {
+                Ok(Some(piece)) => buffer.extend_from_slice(&piece),
+                Ok(None) => break Ok(()),
+                Err(trouble) => break Err(trouble),
+            }
+            while let Some(next) = blocks.front()
+                && let length = next.record.stored as usize
+                && buffer.len() >= length
+                && let Some(next) = blocks.pop_front()
+            {
+                let block = buffer.split_to(length);
+                self.settle_block(delta, writing.take(), streak).await?;
+                let (delta, rebuild) = (Arc::clone(delta), next.clone());
+                writing = Some((next, spawn_blocking(move || write(&delta, &rebuild, &block))));
+            }
+        };
+        self.settle_block(delta, writing.take(), streak).await?;
+        ended?;
+        match blocks.front() {
+            None => Ok(()),
+            Some(next) => Err(Trouble::Short { missing: last_end(blocks) - next.record.offset }.into()),
+        }
+    }
+
+    async fn settle_block(
+        &self,
+        delta: &Delta,
+        writing: Writing,
+        streak: &mut Streak,
+    ) -> Result<(), PullError> {
+        let Some((rebuild, writing)) = writing else { return Ok(()) };
+        match joined(writing.await)? {
+            Outcome::Written => {
+                streak.broken();
+                let length = u64::from(rebuild.record.length);
+                self.recovery.meter.change(|progress| {
+                    progress.bytes_done += length;
+                    progress.bytes_rebuilt += length;
+                });
+            }
+            Outcome::Refused(why) => {
+                self.recovery.meter.change(|progress| progress.delta_refusals += 1);
+                delta.note_refused(&why);
+                self.fetch_whole(&rebuild);
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_whole(&self, rebuild: &Rebuild) {
+        self.queue().push_chunk(&rebuild.file, rebuild.record.chunk);
+    }
+}
+
+fn last_end(blocks: &VecDeque<Rebuild>) -> u64 {
+    blocks.back().map_or(0, |last| last.record.end())
+}
+
+/// Rebuilds a chunk, and writes it if it is right. Blocks.
+fn write(delta: &Delta, rebuild: &Rebuild, block: &[u8]) -> Result<Outcome, StoreError> {
+    let bytes = match delta.rebuild(&rebuild.record, block) {
+        Ok(bytes) => bytes,
+        Err(why) => return Ok(Outcome::Refused(why)),
+    };
+    match rebuild.file.accept(rebuild.record.chunk, &[bytes.into()])? {
+        Arrival::Written => Ok(Outcome::Written),
+        Arrival::Corrupt { found, .. } => {
+            let path = &rebuild.file.entry.path;
+            Ok(Outcome::Refused(format!("chunk {} of {path} has BLAKE3 {found} then", rebuild.record.chunk)))
+        }
+    }
+}
