@@ -20,6 +20,7 @@ use crate::{
     facts::{self, Roots},
     identity::IdentityStore,
     metrics::Metrics,
+    peers::{self, Neighbourhood},
     pull::Puller,
     session,
     store::Store,
@@ -33,6 +34,9 @@ const DEFAULT_RANGES: u32 = 16;
 pub struct Addresses {
     /// The admin port.
     pub http: SocketAddr,
+    /// The door for the other spokes of the site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<SocketAddr>,
 }
 
 /// An agent whose parts run.
@@ -49,14 +53,20 @@ impl App {
     ///
     /// # Errors
     /// What could not be opened, bound or read.
-    pub async fn start(config: Config, address_file: Option<PathBuf>, drain: Drain) -> anyhow::Result<Self> {
+    pub async fn start(
+        mut config: Config,
+        address_file: Option<PathBuf>,
+        drain: Drain,
+    ) -> anyhow::Result<Self> {
+        let peer_listener = listen_for_peers(&mut config).await?;
         let config = Arc::new(config);
         fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("cannot create the state folder {}", config.state_dir.display()))?;
         let listener = TcpListener::bind(config.http_listen)
             .await
             .with_context(|| format!("cannot listen on {} (httpListen)", config.http_listen))?;
-        let addresses = Addresses { http: listener.local_addr()? };
+        let peer = peer_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let addresses = Addresses { http: listener.local_addr()?, peer };
         if let Some(path) = address_file {
             address::write(&path, &addresses)?;
         }
@@ -72,6 +82,10 @@ impl App {
         let (desk, desk_end) = session::desk();
         let parts = open(&config, desk, metrics.clone(), drain.clone()).await?;
         let store = parts.activator.store().clone();
+        let neighbourhood = parts.puller.neighbourhood().cloned();
+        if let (Some(listener), Some(neighbourhood)) = (peer_listener, neighbourhood.clone()) {
+            tasks.spawn(peers::serve(listener, neighbourhood, drain.clone()));
+        }
         let (executor, spoke, observed) = tokio::task::spawn_blocking(|| Executor::begin(parts)).await??;
         inventory_guard.release();
         tasks.spawn(async move {
@@ -102,6 +116,7 @@ impl App {
             observed,
             site,
             desk: desk_end,
+            neighbourhood,
             metrics,
             drain: drain.clone(),
         };
@@ -131,6 +146,17 @@ impl App {
     }
 }
 
+/// Opens the door for the site's peers, if one is configured, and settles where they are told to find it.
+async fn listen_for_peers(config: &mut Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(peer) = &mut config.peer else { return Ok(None) };
+    let listener = TcpListener::bind(peer.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (peer.listen)", peer.listen))?;
+    let address = listener.local_addr()?;
+    peer.advertise.get_or_insert_with(|| address.to_string());
+    Ok(Some(listener))
+}
+
 async fn open(
     config: &Arc<Config>,
     desk: session::UrlDesk,
@@ -143,7 +169,10 @@ async fn open(
     store.set_quota(config.quota.unwrap_or(u64::MAX));
     let hook = config.hook.clone().map(Hook::new).transpose()?;
     let ranges = config.max_concurrent_ranges.unwrap_or(DEFAULT_RANGES);
-    let puller = Puller::new(store.clone(), ranges, config.s3_ca_file.as_deref())?;
+    let mut puller = Puller::new(store.clone(), ranges, config.s3_ca_file.as_deref())?;
+    if config.peer.is_some() {
+        puller = puller.with_neighbourhood(Neighbourhood::new(store.clone(), metrics.clone()));
+    }
     Ok(Parts {
         config: Arc::clone(config),
         activator: Activator::new(store, config.models_dir.clone(), hook),

@@ -65,7 +65,8 @@ pub fn look(config: &Config, store: &Store, roots: &Roots) -> Site {
     let mut facts = found_facts(roots);
     // What the site says of itself stands over what was found.
     facts.extend(config.facts.clone());
-    Site { accelerators: judge(&capacity.accelerators), capacity, facts }
+    let peer_address = config.peer.as_ref().and_then(|peer| peer.advertise.clone()).unwrap_or_default();
+    Site { accelerators: judge(&capacity.accelerators), capacity, facts, peer_address }
 }
 
 /// Looks again and again, and publishes what changed.

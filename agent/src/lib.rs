@@ -1,5 +1,6 @@
 //! The spoke's agent as a library: `session` talks to the hub, `execute` drives what was told, `pull` fills the `store`,
-//! `activate` gives versions to runtimes. `app` wires them; `commands` is what people call by hand.
+//! `peers` shares it with the
+//! other spokes of the site, `activate` gives versions to runtimes. `app` wires them; `commands` is what people call by hand.
 
 mod accelerators;
 pub mod activate;
@@ -12,6 +13,7 @@ pub mod facts;
 pub mod identity;
 pub mod metrics;
 pub mod observed;
+pub mod peers;
 pub mod pull;
 pub mod session;
 pub mod state;

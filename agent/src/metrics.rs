@@ -15,8 +15,13 @@ pub struct Metrics {
     pub connected: Gauge,
     /// Of the ledger.
     pub generation: Gauge,
-    /// Bytes of weights that came over the network.
+    /// Bytes of weights that came from S3.
     pub pulled_bytes: Counter<u64, AtomicU64>,
+    /// Bytes that peers of the site supplied.
+    pub peer_read_bytes: Counter<u64, AtomicU64>,
+    /// Bytes that were served to peers of the site.
+    pub peer_served_bytes: Counter<u64, AtomicU64>,
+    peer_troubles: Family<Cause, Counter>,
     sessions_ended: Family<Cause, Counter>,
     steps: Family<StepLabels, Counter>,
     rows: Family<PhaseLabel, Gauge>,
@@ -51,8 +56,23 @@ impl Metrics {
         registry.register("nave_agent_generation", "Generation of the ledger", metrics.generation.clone());
         registry.register(
             "nave_agent_pulled_bytes",
-            "Bytes of weights fetched",
+            "Bytes of weights fetched from S3",
             metrics.pulled_bytes.clone(),
+        );
+        registry.register(
+            "nave_agent_peer_read_bytes",
+            "Bytes of weights that peers of the site supplied",
+            metrics.peer_read_bytes.clone(),
+        );
+        registry.register(
+            "nave_agent_peer_served_bytes",
+            "Bytes of weights served to peers of the site",
+            metrics.peer_served_bytes.clone(),
+        );
+        registry.register(
+            "nave_agent_peer_troubles",
+            "Reads from peers that brought nothing, by cause; WrongBytes is a peer that lies or has a bad disk",
+            metrics.peer_troubles.clone(),
         );
         registry.register(
             "nave_agent_sessions_ended",
@@ -67,6 +87,10 @@ impl Metrics {
 
     pub(crate) fn session_ended(&self, cause: &'static str) {
         self.sessions_ended.get_or_create(&Cause { cause }).inc();
+    }
+
+    pub(crate) fn peer_trouble(&self, cause: &'static str) {
+        self.peer_troubles.get_or_create(&Cause { cause }).inc();
     }
 
     pub(crate) fn step(&self, step: &'static str, ok: bool) {

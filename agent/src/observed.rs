@@ -53,6 +53,8 @@ pub struct Site {
     pub facts: BTreeMap<String, String>,
     /// Whether the accelerators that are there can be used.
     pub accelerators: Condition,
+    /// Where the other spokes of the site reach this one; empty = nowhere.
+    pub peer_address: String,
 }
 
 impl Observed {
@@ -85,6 +87,7 @@ pub fn write_report(observed: &Observed, site: &Site) -> v1::Report {
         facts: Some(v1::Facts { values: site.facts.clone() }),
         entries: Some(v1::EntryReports { rows, generation: observed.generation.0 }),
         health: Some(write_health(observed, site)),
+        peer: Some(v1::PeerEndpoint { address: site.peer_address.clone() }),
     }
 }
 
@@ -95,6 +98,7 @@ pub fn difference(last: &v1::Report, next: &v1::Report) -> Option<v1::Report> {
         facts: next.facts.clone().filter(|_| next.facts != last.facts),
         entries: next.entries.clone().filter(|_| next.entries != last.entries),
         health: next.health.clone().filter(|_| next.health != last.health),
+        peer: next.peer.clone().filter(|_| next.peer != last.peer),
     };
     (report != v1::Report::default()).then_some(report)
 }

@@ -112,6 +112,9 @@ pub struct EdgeClusterStatus {
     /// When the spoke's certificate ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_not_after: Option<Time>,
+    /// Where the other spokes of its site reach it for weights, `host:port`; absent = it takes part in no sharing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_address: Option<String>,
     /// The key that the spoke enrolled with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,

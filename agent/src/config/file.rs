@@ -38,6 +38,18 @@ pub struct ConfigFile {
     pub runtimes: Option<RuntimesFile>,
     /// Limits for the store.
     pub storage: StorageFile,
+    /// Sharing with the other spokes of the site; absent = none.
+    pub peer: Option<PeerFile>,
+}
+
+/// Sharing with the other spokes of the site.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PeerFile {
+    /// Where they are served, `0.0.0.0:7445`.
+    pub listen: String,
+    /// Where they reach this spoke; absent = `listen`, if that is an address of its own.
+    pub advertise: Option<String>,
 }
 
 /// What serves models here.

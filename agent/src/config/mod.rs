@@ -3,6 +3,7 @@
 
 mod address;
 mod file;
+mod peer;
 
 use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,7 +12,8 @@ use nave_names::ClusterName;
 use crate::identity::CaHash;
 
 pub use address::HubAddress;
-pub use file::{ConfigFile, FilesFile, HookFile, RuntimesFile, StorageFile};
+pub use file::{ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
+pub use peer::PeerConfig;
 
 /// Where state lies unless said.
 const DEFAULT_STATE_DIR: &str = "/var/lib/nave-agent";
@@ -70,6 +72,8 @@ pub struct Config {
     pub models_dir: PathBuf,
     /// The hook, if configured.
     pub hook: Option<HookConfig>,
+    /// Sharing with the other spokes of the site, if configured.
+    pub peer: Option<PeerConfig>,
 }
 
 /// Where the join token comes from. Read when it is needed, since a mounted Secret may come later than the process.
@@ -189,6 +193,7 @@ impl Config {
             quota,
             files,
             hook,
+            peer: file.peer.map(PeerConfig::new).transpose()?,
         })
     }
 }

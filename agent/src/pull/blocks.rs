@@ -116,6 +116,9 @@ impl Crew {
                     progress.bytes_done += length;
                     progress.bytes_rebuilt += length;
                 });
+                if let Some(sharing) = &self.sharing {
+                    sharing.verified_chunk(&rebuild.file.entry.sha256, rebuild.record.chunk);
+                }
             }
             Outcome::Refused(why) => {
                 self.recovery.meter.change(|progress| progress.delta_refusals += 1);

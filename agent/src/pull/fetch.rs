@@ -71,8 +71,11 @@ impl<'a> Fetcher<'a> {
         if let Part::Range { begin, end, .. } = part {
             request = request.header(header::RANGE, format!("bytes={begin}-{}", end - 1));
         }
-        let response = timeout(FIRST_BYTE, request.send())
-            .await
+        let response = tokio::select! {
+            response = timeout(FIRST_BYTE, request.send()) => response,
+            () = self.limiter.closed() => return Err(Trouble::WindowClosed.into()),
+        };
+        let response = response
             .map_err(|_| Trouble::Stalled(FIRST_BYTE))?
             .map_err(|error| Trouble::Connection(without_url(error)))?;
         let (whole, left) = match response.status() {

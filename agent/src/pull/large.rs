@@ -97,6 +97,14 @@ impl LargeFile {
 
     /// Hashes a chunk that arrived, and writes it if it is right. Blocks.
     pub(super) fn accept(&self, index: usize, pieces: &[Bytes]) -> Result<Arrival, StoreError> {
+        Ok(match self.keep(index, pieces)? {
+            None => Arrival::Written,
+            Some(found) => Arrival::Corrupt { found, times: self.note_corrupt(index) },
+        })
+    }
+
+    /// The same, but wrong bytes are not held against the object in S3; their hash.
+    pub(super) fn keep(&self, index: usize, pieces: &[Bytes]) -> Result<Option<Blake3>, StoreError> {
         let chunk = self.chunks[index];
         let mut hasher = blake3::Hasher::new();
         for piece in pieces {
@@ -104,12 +112,12 @@ impl LargeFile {
         }
         let found = Blake3::from(hasher.finalize());
         if found != chunk.blake3 {
-            return Ok(Arrival::Corrupt { found, times: self.note_corrupt(index) });
+            return Ok(Some(found));
         }
         self.part.write(chunk.offset, pieces)?;
         self.part.record(u32::try_from(index).unwrap_or(u32::MAX))?;
         self.mark(index);
-        Ok(Arrival::Written)
+        Ok(None)
     }
 
     fn mark(&self, index: usize) {

@@ -172,6 +172,22 @@ impl Limiter {
         self.lock().adaptive.throttled();
     }
 
+    /// Whether another range could begin now.
+    pub(super) fn has_room(&self) -> bool {
+        let mut state = self.lock();
+        matches!(state.gate(), Gate::Open(_)) && state.in_flight < state.allowed()
+    }
+
+    /// Waits until another range could begin.
+    pub(super) async fn room(&self) {
+        self.until(|state| match state.gate() {
+            Gate::Open(_) if state.in_flight < state.allowed() => Err(()),
+            Gate::Open(_) => Ok(None),
+            Gate::Closed(until) => Ok(Some(clock_wait(until))),
+        })
+        .await;
+    }
+
     /// Waits for a place among the ranges in flight.
     pub(super) async fn slot(&self, rank: Rank) -> Slot<'_> {
         let ticket = self.ticket(Queue::Slot, rank);

@@ -18,6 +18,7 @@ mod puller;
 mod queue;
 mod recovery;
 mod run;
+mod sharing;
 mod source;
 mod trouble;
 mod urls;

@@ -29,8 +29,10 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes of the version; 0 = the manifest is not known yet.
     pub bytes_total: u64,
-    /// Bytes that came over the network, those that were thrown away included.
+    /// Bytes that came from S3, those that were thrown away included.
     pub bytes_fetched: u64,
+    /// Bytes that other spokes of the site supplied.
+    pub bytes_from_peers: u64,
     /// Bytes that earlier versions in the store supplied.
     pub bytes_reused: u64,
     /// Bytes that were rebuilt from an earlier version in the store and a delta.

@@ -15,7 +15,7 @@ use super::{
     Limiter, Limits, Priority, Progress, PullError, UrlSource, client::Clients, limiter::Rank, meter::Meter,
     recovery::Recovery, run::run, urls::Urls,
 };
-use crate::store::Store;
+use crate::{peers::Neighbourhood, store::Store};
 
 /// One version to be had.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ pub struct Puller {
     store: Store,
     clients: Clients,
     limiter: Arc<Limiter>,
+    neighbourhood: Option<Neighbourhood>,
     /// One pull at a time for each version.
     running: Arc<Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>>,
 }
@@ -54,7 +55,19 @@ impl Puller {
     /// [`PullError::Client`] names the file and what is wrong with it.
     pub fn new(store: Store, max_ranges: u32, extra_ca: Option<&Path>) -> Result<Self, PullError> {
         let clients = Clients::new(extra_ca)?;
-        Ok(Self { store, clients, limiter: Arc::new(Limiter::new(max_ranges)), running: Arc::default() })
+        let limiter = Arc::new(Limiter::new(max_ranges));
+        Ok(Self { store, clients, limiter, neighbourhood: None, running: Arc::default() })
+    }
+
+    /// The same, sharing with the other spokes of the site.
+    #[must_use]
+    pub fn with_neighbourhood(self, neighbourhood: Neighbourhood) -> Self {
+        Self { neighbourhood: Some(neighbourhood), ..self }
+    }
+
+    /// The other spokes of the site.
+    pub const fn neighbourhood(&self) -> Option<&Neighbourhood> {
+        self.neighbourhood.as_ref()
     }
 
     /// The limits that all pulls share; changing them takes effect at once.
@@ -103,6 +116,6 @@ impl Puller {
             rank: Rank { priority: request.priority, size: 0 },
             patience: request.patience,
         };
-        run(self.store.clone(), recovery, digest).await
+        run(self.store.clone(), recovery, digest, self.neighbourhood.as_ref()).await
     }
 }

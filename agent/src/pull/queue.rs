@@ -37,6 +37,15 @@ pub(super) struct Queue {
     spans: VecDeque<(Arc<LargeFile>, usize, usize)>,
     /// Chunks that a delta rebuilds, in the order of its blocks.
     delta: Option<(Arc<Delta>, VecDeque<Rebuild>)>,
+    /// Jobs that may come back: somebody tries to get them elsewhere.
+    lent: usize,
+}
+
+/// Something that could be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Candidate<'a> {
+    Small(&'a FileEntry),
+    Chunk(&'a LargeFile, usize),
 }
 
 impl Queue {
@@ -111,7 +120,7 @@ impl Queue {
     }
 
     /// Blocks of the delta up to a gap between them, or up to `length` bytes.
-    fn take_blocks(&mut self, length: u64) -> Option<Job> {
+    pub(super) fn take_blocks(&mut self, length: u64) -> Option<Job> {
         let (delta, rest) = self.delta.as_mut()?;
         let first = rest.front()?.record;
         let follows = |pair: (&Rebuild, &Rebuild)| {
@@ -122,6 +131,86 @@ impl Queue {
         Some(Job::Blocks { delta: Arc::clone(delta), blocks: rest.drain(..count).collect() })
     }
 
+    /// The first thing that is wanted: a small file, or chunks that follow one another, at most `length` bytes or one.
+    pub(super) fn take_where(
+        &mut self,
+        length: u64,
+        mut want: impl FnMut(Candidate<'_>) -> bool,
+    ) -> Option<Job> {
+        if let Some(at) = self.small.iter().position(|file| want(Candidate::Small(file))) {
+            return self.small.remove(at).map(Job::Small);
+        }
+        for at in 0..self.spans.len() {
+            let (file, first, end) = self.spans[at].clone();
+            let Some(begin) = (first..end).find(|chunk| want(Candidate::Chunk(&file, *chunk))) else {
+                continue;
+            };
+            let limit = file.chunks[begin].offset.saturating_add(length);
+            let ends =
+                |chunk: &usize| file.chunks[*chunk].end() > limit || !want(Candidate::Chunk(&file, *chunk));
+            let stop = (begin + 1..end).find(ends).unwrap_or(end);
+            self.spans.remove(at);
+            if stop < end {
+                self.spans.insert(at, (Arc::clone(&file), stop, end));
+            }
+            if first < begin {
+                self.spans.insert(at, (Arc::clone(&file), first, begin));
+            }
+            return Some(Job::Range { file, first: begin, end: stop });
+        }
+        None
+    }
+
+    /// The same, for somebody who may not succeed: [`Queue::settle`] ends it.
+    pub(super) fn lend_where(&mut self, length: u64, want: impl FnMut(Candidate<'_>) -> bool) -> Option<Job> {
+        let job = self.take_where(length, want)?;
+        self.lent += 1;
+        Some(job)
+    }
+
+    /// A lent job is over; what is left of it is to be fetched again.
+    pub(super) fn settle(&mut self, left: Option<Job>) {
+        self.lent = self.lent.saturating_sub(1);
+        match left {
+            None => {}
+            Some(Job::Small(file)) => self.small.push_front(file),
+            Some(Job::Range { file, first, end }) => {
+                let missing: Vec<_> = (first..end).filter(|chunk| !file.is_done(*chunk)).collect();
+                for run in missing.chunk_by(|a, b| a + 1 == *b).rev() {
+                    self.spans.push_front((Arc::clone(&file), run[0], run[run.len() - 1] + 1));
+                }
+            }
+            Some(Job::Blocks { delta, blocks }) => {
+                let (_, rest) = self.delta.get_or_insert_with(|| (delta, VecDeque::new()));
+                blocks.into_iter().rev().for_each(|block| rest.push_front(block));
+            }
+        }
+    }
+
+    /// Begins elsewhere: those who fetch the same files begin at places of their own.
+    pub(super) fn rotate(&mut self, key: u64) {
+        let total: u64 = self.spans.iter().map(|(_, first, end)| (end - first) as u64).sum();
+        let Some(mut skip) = key.checked_rem(total).and_then(|skip| usize::try_from(skip).ok()) else {
+            return;
+        };
+        while let Some((file, first, end)) = self.spans.pop_front() {
+            if skip < end - first {
+                self.spans.push_front((Arc::clone(&file), first + skip, end));
+                if skip > 0 {
+                    self.spans.push_back((file, first, first + skip));
+                }
+                return;
+            }
+            skip -= end - first;
+            self.spans.push_back((file, first, end));
+        }
+    }
+
+    /// Nothing is left to take, and nothing will come back.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.is_empty() && self.lent == 0
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let no_blocks = self.delta.as_ref().is_none_or(|(_, blocks)| blocks.is_empty());
         self.small.is_empty() && self.spans.is_empty() && no_blocks
@@ -129,6 +218,14 @@ impl Queue {
 
     pub(super) fn small(&self) -> impl DoubleEndedIterator<Item = &Arc<FileEntry>> {
         self.small.iter()
+    }
+
+    /// Missing chunks of large files.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (&Arc<LargeFile>, usize)> {
+        let blocks = self.delta.iter().flat_map(|(_, blocks)| blocks);
+        let rebuilt = blocks.map(|block| (&block.file, block.record.chunk));
+        let spans = self.spans.iter();
+        spans.flat_map(|(file, first, end)| (*first..*end).map(move |chunk| (file, chunk))).chain(rebuilt)
     }
 
     /// Large files of which something is missing, in order.

@@ -23,8 +23,10 @@ use super::{
     manifest_fetch::fetch_manifest,
     queue::{Queue, SMALL},
     recovery::Recovery,
+    sharing::{READERS, Sharing},
     workers::Crew,
 };
+use crate::peers::Neighbourhood;
 use crate::store::{ChunkIndex, Promise, Staging, Store, StoreError};
 
 /// Files whose SHA-256 is computed at the same time: two processors' worth, and a bound for the memory.
@@ -41,7 +43,12 @@ struct Prepared {
 }
 
 /// Runs all steps. Dropping the future stops the pull; what was verified until then stays in staging.
-pub(super) async fn run(store: Store, mut recovery: Recovery, digest: Digest) -> Result<Progress, PullError> {
+pub(super) async fn run(
+    store: Store,
+    mut recovery: Recovery,
+    digest: Digest,
+    neighbourhood: Option<&Neighbourhood>,
+) -> Result<Progress, PullError> {
     let manifest = match blocking({
         let store = store.clone();
         move || Ok(Staging::earlier_manifest(&store, &digest))
@@ -68,10 +75,11 @@ pub(super) async fn run(store: Store, mut recovery: Recovery, digest: Digest) ->
 
     recovery.meter.stage(Stage::Fetching);
     let Prepared { queue, large, _promise } = prepared;
-    let queue = with_delta(&recovery, &staging, queue, &large).await?;
+    let mut queue = with_delta(&recovery, &staging, queue, &large).await?;
+    let sharing = neighbourhood.and_then(|site| Sharing::begin(site, digest, &manifest, &mut queue));
     announce(&recovery, &queue);
     let workers = recovery.limiter.max_ranges();
-    let crew = Arc::new(Crew { recovery, staging: Arc::clone(&staging), queue: Mutex::new(queue) });
+    let crew = Arc::new(Crew { recovery, staging: Arc::clone(&staging), queue: Mutex::new(queue), sharing });
     fetch_all(&crew, workers, large).await?;
 
     crew.recovery.meter.stage(Stage::Publishing);
@@ -195,6 +203,11 @@ async fn fetch_all(crew: &Arc<Crew>, workers: u32, large: Vec<Arc<LargeFile>>) -
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
         tasks.spawn(Arc::clone(crew).work());
+    }
+    let mut beside = JoinSet::new();
+    if crew.sharing.is_some() {
+        (0..READERS).for_each(|_| drop(tasks.spawn(Arc::clone(crew).read_from_peers())));
+        beside.spawn(Arc::clone(crew).tell_windows());
     }
     let turns = Arc::new(Semaphore::new(HASH_TURNS));
     for file in large {

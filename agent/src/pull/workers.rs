@@ -10,7 +10,10 @@ use bytes::Bytes;
 use nave_manifest::{Blake3, FileEntry};
 use nave_names::Digest;
 use sha2::{Digest as _, Sha256};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::Instant,
+};
 
 use super::{
     PullError,
@@ -18,6 +21,7 @@ use super::{
     large::{Arrival, LargeFile},
     queue::{Job, Queue},
     recovery::Recovery,
+    sharing::Sharing,
     trouble::{Failure, Streak, Trouble},
 };
 use crate::store::{Staging, StoreError};
@@ -36,6 +40,8 @@ pub(super) struct Crew {
     pub(super) recovery: Recovery,
     pub(super) staging: Arc<Staging>,
     pub(super) queue: Mutex<Queue>,
+    /// With the other spokes of the site, if there can be any.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// What one worker knows of the range it is at.
@@ -70,12 +76,30 @@ impl Crew {
                 .limiter
                 .rate()
                 .map_or(RANGE, |rate| rate.saturating_mul(RANGE_SECONDS).min(RANGE));
-            let job = self.queue().take(length);
-            match job {
+            let job = match &self.sharing {
+                None => self.queue().take(length),
+                Some(sharing) => self.next_own(sharing, length).await,
+            };
+            let begun = Instant::now();
+            let chunks = match job {
                 None => return Ok(()),
-                Some(Job::Small(file)) => self.fetch_small(file).await?,
-                Some(Job::Range { file, first, end }) => self.fetch_range(&file, first, end).await?,
-                Some(Job::Blocks { delta, blocks }) => self.fetch_blocks(&delta, blocks).await?,
+                Some(Job::Small(file)) => {
+                    let chunks = file.chunks.len();
+                    self.fetch_small(file).await?;
+                    chunks
+                }
+                Some(Job::Range { file, first, end }) => {
+                    self.fetch_range(&file, first, end).await?;
+                    end - first
+                }
+                Some(Job::Blocks { delta, blocks }) => {
+                    let chunks = blocks.len();
+                    self.fetch_blocks(&delta, blocks).await?;
+                    chunks
+                }
+            };
+            if let Some(sharing) = &self.sharing {
+                sharing.paced(begun.elapsed(), chunks);
             }
         }
     }
@@ -92,6 +116,9 @@ impl Crew {
             let failure = match self.try_small(&file, corrupt > 0).await {
                 Ok(None) => {
                     self.recovery.urls.finish(&file.path);
+                    if let Some(sharing) = &self.sharing {
+                        sharing.verified_file(&file.sha256);
+                    }
                     self.recovery.meter.change(|progress| {
                         progress.bytes_done += file.size;
                         progress.files_done += 1;
@@ -241,6 +268,9 @@ impl Crew {
                 attempt.streak.broken();
                 let length = u64::from(file.chunks[chunk].length);
                 self.recovery.meter.change(|progress| progress.bytes_done += length);
+                if let Some(sharing) = &self.sharing {
+                    sharing.verified_chunk(&file.entry.sha256, chunk);
+                }
                 Ok(false)
             }
             Arrival::Corrupt { found, times } => {
@@ -275,7 +305,7 @@ impl Crew {
 
 /// The first chunk of a small file that is wrong. Right chunks and a wrong SHA-256 is a manifest that contradicts
 /// itself; it shows as chunk 0.
-fn check_small(file: &FileEntry, pieces: &[Bytes]) -> Option<(usize, Blake3)> {
+pub(super) fn check_small(file: &FileEntry, pieces: &[Bytes]) -> Option<(usize, Blake3)> {
     let mut sha256 = Sha256::new();
     pieces.iter().for_each(|piece| sha256.update(piece));
     if Digest::from_bytes(sha256.finalize().into()) == file.sha256 {

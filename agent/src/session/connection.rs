@@ -32,6 +32,8 @@ const COALESCE: Duration = Duration::from_millis(250);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// What a hub that does not say gets.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+/// A beat is sent when this part of its period has passed: one that the link loses is sent again by TCP and still in time.
+const BEAT_PART: (u32, u32) = (2, 3);
 /// This many heartbeats without a word from the hub, and the connection is given up.
 const SILENT_BEATS: u32 = 3;
 /// A renewal that failed is asked for again after this.
@@ -152,7 +154,8 @@ impl Live {
     ) -> Result<(), SessionError> {
         take_standing(standing.unwrap_or_default())?;
         let mut asks = context.desk.open();
-        let mut beats = interval_at(Instant::now() + self.beat, self.beat);
+        let every = self.beat * BEAT_PART.0 / BEAT_PART.1;
+        let mut beats = interval_at(Instant::now() + every, every);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sequence = 0;
         let mut heard = Instant::now();
@@ -231,6 +234,12 @@ impl Live {
                 self.keep_certificate(&response, context, identity);
                 Ok(())
             }
+            FromHub::Peers(peers) => {
+                if let Some(neighbourhood) = &context.neighbourhood {
+                    neighbourhood.name(peers);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -299,6 +308,9 @@ impl Live {
                 // By a clock that is wrong the new certificate may be as old as the last: no reason to ask all the time.
                 let due = renewal_due(identity);
                 self.renew_at = if due > Instant::now() { due } else { Instant::now() + RENEW_AGAIN };
+                if let Some(neighbourhood) = &context.neighbourhood {
+                    neighbourhood.use_identity(identity);
+                }
             }
             Ok(renewed) => {
                 tracing::warn!(cluster = %renewed.cluster, "the hub sent a certificate for another cluster");

@@ -27,6 +27,7 @@ use crate::{
     identity::{self, Identity, IdentityStore},
     metrics::Metrics,
     observed::{Observed, Site},
+    peers::Neighbourhood,
 };
 use backoff::Backoff;
 
@@ -45,6 +46,8 @@ pub struct Context {
     pub site: watch::Receiver<Arc<Site>>,
     /// Where pulls ask for URLs.
     pub desk: DeskEnd,
+    /// The other spokes of the site, if the agent shares with them.
+    pub neighbourhood: Option<Neighbourhood>,
     /// Counted.
     pub metrics: Metrics,
     /// The end.
@@ -118,6 +121,9 @@ async fn attempt(
 ) -> Result<(), SessionError> {
     let mut identity = ensure_identity(context, renew).await?;
     drop(joined.take());
+    if let Some(neighbourhood) = &context.neighbourhood {
+        neighbourhood.use_identity(&identity);
+    }
     let tls = identity::session(&identity)?;
     let channel = dial::dial(&context.config.hub, tls).await?;
     connection::run(context, channel, &mut identity, contact).await

@@ -20,6 +20,7 @@ mod lock;
 mod materialise;
 mod part;
 mod roots;
+mod serve;
 mod space;
 mod staging;
 mod verify;

@@ -5,6 +5,7 @@
 mod crash;
 mod deltas;
 mod faults;
+mod peers;
 mod pulls;
 mod server;
 mod signatures;

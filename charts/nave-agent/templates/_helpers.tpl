@@ -85,6 +85,11 @@ facts:
 {{- with .Values.maxConcurrentRanges }}
 maxConcurrentRanges: {{ . }}
 {{- end }}
+{{- if .Values.peer.enabled }}
+peer:
+  listen: 0.0.0.0:{{ .Values.peer.port }}
+  advertise: {{ required "peer.advertise: required with peer.enabled, host:port by which the other spokes of this site reach this one" .Values.peer.advertise | quote }}
+{{- end }}
 runtimes:
   {{- with .Values.runtimes.files }}
   files: {{ if .dir }}{dir: {{ .dir | quote }}}{{ else }}{}{{ end }}

@@ -1,11 +1,11 @@
 //! The gateway's metrics. Labels are from fixed lists, never names.
 
-use std::sync::PoisonError;
+use std::{sync::PoisonError, time::Duration};
 
 use nave_runtime::admin::SharedRegistry;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
 
 use crate::metrics::{Outcome, WriteLabels, Writes};
@@ -52,6 +52,18 @@ struct EndLabels {
     reason: SessionEnd,
 }
 
+/// Parts of a heartbeat's period: a spoke beats at two thirds of it, and past the third one it counts as gone.
+const BEAT_BUCKETS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0];
+
+#[derive(Clone, Debug)]
+struct Beats(Histogram);
+
+impl Default for Beats {
+    fn default() -> Self {
+        Self(Histogram::new(BEAT_BUCKETS))
+    }
+}
+
 /// The gateway's metrics.
 #[derive(Clone, Debug, Default)]
 pub struct GatewayMetrics {
@@ -63,6 +75,7 @@ pub struct GatewayMetrics {
     pub(super) told: Counter,
     /// Presigned URLs handed out.
     pub(super) urls: Counter,
+    beats: Beats,
     writes: Writes,
 }
 
@@ -85,6 +98,11 @@ impl GatewayMetrics {
         registry.register("nave_gateway_told", "Desired sets sent to spokes", metrics.told.clone());
         registry.register("nave_gateway_urls", "Presigned URLs handed out", metrics.urls.clone());
         registry.register(
+            "nave_gateway_heartbeat_gap_periods",
+            "Time from one heartbeat of a spoke to its next, in periods; above 1 it came late",
+            metrics.beats.0.clone(),
+        );
+        registry.register(
             "nave_gateway_status_writes",
             "Writes of statuses, by kind and outcome",
             metrics.writes.clone(),
@@ -99,6 +117,11 @@ impl GatewayMetrics {
 
     pub(super) fn ended(&self, reason: SessionEnd) {
         self.ends.get_or_create(&EndLabels { reason }).inc();
+    }
+
+    /// A heartbeat came so long after the last; the period is the hub's.
+    pub(super) fn beat(&self, gap: Duration, period: Duration) {
+        self.beats.0.observe(gap.as_secs_f64() / period.as_secs_f64().max(f64::EPSILON));
     }
 
     pub(super) fn wrote(&self, kind: &'static str, outcome: Outcome) {

@@ -9,6 +9,7 @@ mod feed;
 mod metrics;
 mod observed;
 mod outbox;
+mod peers;
 mod schedule;
 mod service;
 mod session;
@@ -32,7 +33,8 @@ use tonic::transport::Server;
 
 pub use self::metrics::GatewayMetrics;
 use self::{
-    enroll::Enroller, service::Service, sessions::Sessions, shared::Shared, table::Table, urls::Minter,
+    enroll::Enroller, peers::SitePeers, service::Service, sessions::Sessions, shared::Shared, table::Table,
+    urls::Minter,
 };
 use crate::{
     pki::{self, Authority},
@@ -96,6 +98,7 @@ pub async fn serve(gateway: Gateway, listener: TcpListener, stop: CancellationTo
         heartbeat: config.heartbeat,
         certificate_life: config.certificate_life,
         sessions: Sessions::default(),
+        peers: SitePeers::default(),
         table: table.clone(),
         progress,
         metrics: metrics.clone(),
@@ -109,7 +112,13 @@ pub async fn serve(gateway: Gateway, listener: TcpListener, stop: CancellationTo
         metrics,
         attempts: std::sync::Mutex::default(),
     };
-    let feed = tokio::spawn(feed::run(world, shared.sessions.clone(), table.clone(), stop.clone()));
+    let feed = feed::Feed {
+        sessions: shared.sessions.clone(),
+        peers: shared.peers.clone(),
+        table: table.clone(),
+        world,
+    };
+    let feed = tokio::spawn(feed.run(stop.clone()));
     // The writer outlives the sessions: what they said last is written.
     let closed = CancellationToken::new();
     let writer = tokio::spawn(table.run(closed.clone()));

@@ -16,6 +16,9 @@ const MAX_MESSAGE: usize = 1024;
 /// Most rows of one spoke: a broken agent must not fill etcd.
 const MAX_ROWS: usize = 1_000;
 
+/// A DNS name has at most 253 characters; a colon and five digits follow.
+const MAX_ADDRESS: usize = 259;
+
 /// (namespace, model, version).
 type RowKey = (String, String, String);
 
@@ -50,6 +53,8 @@ pub(super) struct Observed {
     pub(super) capacity: Option<v1::Capacity>,
     pub(super) facts: Option<BTreeMap<String, String>>,
     pub(super) health: Option<v1::Health>,
+    /// Where the others of its site reach it; empty = nowhere. None = this session has not said.
+    pub(super) peer_address: Option<String>,
     /// Of the ledger that the rows speak of. An answer to a desired set does not move it: the rows come after.
     pub(super) generation: u64,
     pub(super) answer: Option<Answer>,
@@ -81,6 +86,7 @@ impl Observed {
             capacity: None,
             facts: None,
             health: None,
+            peer_address: None,
             generation: opening.generation,
             answer: None,
             reported: None,
@@ -109,6 +115,9 @@ impl Observed {
         }
         if let Some(health) = report.health {
             self.health = Some(health);
+        }
+        if let Some(peer) = report.peer {
+            self.peer_address = Some(if is_address(&peer.address) { peer.address } else { String::new() });
         }
         let Some(entries) = report.entries else { return };
         self.generation = entries.generation;
@@ -144,6 +153,13 @@ impl Observed {
         rows.extend(self.refused.clone());
         Some(rows.into_values().collect())
     }
+}
+
+/// Something that spokes may be told to dial: `host:port`, and no longer than a DNS name can be.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    !host.is_empty() && text.len() <= MAX_ADDRESS && host.bytes().all(known) && port.parse::<u16>().is_ok()
 }
 
 fn stored_rows(stored: Option<&ClusterAssignment>) -> BTreeMap<RowKey, EntryStatus> {
@@ -282,6 +298,24 @@ mod tests {
     fn since(observed: &Observed, version: &str) -> i64 {
         let rows = observed.rows().unwrap();
         rows.iter().find(|row| row.version == version).unwrap().since.0.as_second()
+    }
+
+    #[test]
+    fn only_what_can_be_dialled_is_an_address() {
+        for good in ["10.0.0.5:7445", "[fd00::5]:7445", "node-3.site.example:7445"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "10.0.0.5",
+            ":7445",
+            "a b:1",
+            "host:99999",
+            "http://host:1",
+            &format!("{}:1", "a".repeat(300)),
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
     }
 
     #[test]

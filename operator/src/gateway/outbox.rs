@@ -3,13 +3,15 @@
 
 use std::collections::VecDeque;
 
-use nave_proto::v1::{Heartbeat, HubMessage, Standing, hub_message::Message};
+use nave_proto::v1::{Heartbeat, HubMessage, Peers, Standing, hub_message::Message};
 
 /// What is to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     standing: Option<Standing>,
     heartbeat: Option<u64>,
+    /// Before the desired set: who begins to pull knows whom to ask.
+    peers: Option<Peers>,
     answers: VecDeque<Message>,
     /// The desired set is looked up when there is room to send it: the latest wins.
     desired: bool,
@@ -33,6 +35,10 @@ impl Outbox {
         self.heartbeat = Some(sequence);
     }
 
+    pub(super) fn name_peers(&mut self, peers: Peers) {
+        self.peers = Some(peers);
+    }
+
     /// An answer to something that the spoke asked; the session bounds how many it may ask at once.
     pub(super) fn answer(&mut self, message: Message) {
         self.answers.push_back(message);
@@ -43,7 +49,11 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.standing.is_none() && self.heartbeat.is_none() && self.answers.is_empty() && !self.desired
+        self.standing.is_none()
+            && self.heartbeat.is_none()
+            && self.peers.is_none()
+            && self.answers.is_empty()
+            && !self.desired
     }
 
     /// Takes out what is to be sent now.
@@ -54,6 +64,9 @@ impl Outbox {
         }
         if let Some(sequence) = self.heartbeat.take() {
             return message(Message::Heartbeat(Heartbeat { sequence }));
+        }
+        if let Some(peers) = self.peers.take() {
+            return message(Message::Peers(peers));
         }
         if std::mem::take(&mut self.desired) {
             return Some(Next::Desired);
@@ -77,6 +90,7 @@ mod tests {
         outbox.beat(1);
         outbox.beat(2);
         outbox.stand(Standing::default());
+        outbox.name_peers(Peers::default());
         let mut kinds = Vec::new();
         while let Some(next) = outbox.next() {
             kinds.push(match next {
@@ -85,10 +99,11 @@ mod tests {
                 Next::Message(HubMessage { message: Some(Message::Heartbeat(beat)) }) => {
                     format!("beat {}", beat.sequence)
                 }
+                Next::Message(HubMessage { message: Some(Message::Peers(_)) }) => "peers".to_owned(),
                 Next::Message(other) => format!("{other:?}").chars().take(0).collect::<String>() + "answer",
             });
         }
-        assert_eq!(kinds, ["standing", "beat 2", "desired", "answer"]);
+        assert_eq!(kinds, ["standing", "beat 2", "peers", "desired", "answer"]);
         assert!(outbox.is_empty());
     }
 }

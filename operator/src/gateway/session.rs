@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use nave_proto::{
     PROTOCOL,
     v1::{
-        CertificateRequest, CertificateResponse, HubHello, HubMessage, Report, SpokeHello, SpokeMessage,
-        Standing, hub_message, spoke_message::Message, standing::State,
+        CertificateRequest, CertificateResponse, HubHello, HubMessage, Peers, Report, SpokeHello,
+        SpokeMessage, Standing, hub_message, spoke_message::Message, standing::State,
     },
 };
 use tokio::{
@@ -51,9 +51,12 @@ pub(super) struct Session {
     outbox: Outbox,
     told: Told,
     standing: Standing,
+    /// The last that the spoke was named.
+    named: Peers,
     answers: (mpsc::Sender<hub_message::Message>, mpsc::Receiver<hub_message::Message>),
     asked: std::sync::Arc<tokio::sync::Semaphore>,
     last_heard: Instant,
+    last_beat: Instant,
 }
 
 /// Serves the session until it ends; says how it ended.
@@ -114,20 +117,23 @@ impl Session {
         tracing::info!(cluster = %peer.cluster, generation = hello.generation, "spoke connected");
         let mut outbox = Outbox::default();
         outbox.desired_changed();
-        let session = Self {
+        let mut session = Self {
             told: Told::resume(hello.generation, &hello.held),
             shared,
             peer,
             seat,
             outbox,
             standing,
+            named: Peers::default(),
             answers: mpsc::channel(ASKED_AT_ONCE),
             asked: std::sync::Arc::new(tokio::sync::Semaphore::new(ASKED_AT_ONCE)),
             last_heard: Instant::now(),
+            last_beat: Instant::now(),
         };
         if let Some(report) = hello.report {
             session.hear(report);
         }
+        session.name_peers();
         session
     }
 
@@ -196,7 +202,19 @@ impl Session {
             self.standing = standing.clone();
             self.outbox.stand(standing);
         }
+        self.name_peers();
         self.outbox.desired_changed();
+    }
+
+    /// Names the spoke its peers if they are others than it knows of. One without standing has none.
+    fn name_peers(&mut self) {
+        let accepted = self.standing.state() == State::Accepted;
+        let peers =
+            if accepted { self.shared.peers.of(self.peer.cluster.as_str()) } else { Peers::default() };
+        if peers != self.named {
+            self.named = peers.clone();
+            self.outbox.name_peers(peers);
+        }
     }
 
     fn is_revoked(&self) -> bool {
@@ -234,7 +252,11 @@ impl Session {
     fn take(&mut self, message: SpokeMessage) {
         self.last_heard = Instant::now();
         match message.message {
-            Some(Message::Heartbeat(beat)) => self.outbox.beat(beat.sequence),
+            Some(Message::Heartbeat(beat)) => {
+                let gap = self.last_heard - std::mem::replace(&mut self.last_beat, self.last_heard);
+                self.shared.metrics.beat(gap, self.shared.heartbeat);
+                self.outbox.beat(beat.sequence);
+            }
             Some(Message::Report(report)) => self.hear(report),
             Some(Message::DesiredAck(ack)) => {
                 if !ack.accepted {

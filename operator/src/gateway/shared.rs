@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{metrics::GatewayMetrics, sessions::Sessions, table::Table, urls::Minter};
+use super::{metrics::GatewayMetrics, peers::SitePeers, sessions::Sessions, table::Table, urls::Minter};
 use crate::{pki::Authority, progress::ProgressTable, watch::World};
 
 /// What every session uses. Clones share it.
@@ -16,6 +16,7 @@ pub(super) struct Shared {
     pub(super) heartbeat: Duration,
     pub(super) certificate_life: Duration,
     pub(super) sessions: Sessions,
+    pub(super) peers: SitePeers,
     pub(super) table: Table,
     pub(super) minter: Minter,
     pub(super) progress: ProgressTable,

@@ -64,6 +64,9 @@ fn connected(after: &mut EdgeClusterStatus, before: &EdgeClusterStatus, observed
         let public_key_digest = observed.key.to_string();
         after.identity = Some(Identity { public_key_digest, enrolled_at: Some(Time(observed.since)) });
     }
+    if let Some(address) = &observed.peer_address {
+        after.peer_address = Some(address.clone()).filter(|address| !address.is_empty());
+    }
     if let Some(facts) = &observed.facts {
         after.facts = facts.clone();
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use nave_names::{ClusterName, Digest};
+use nave_names::{CLUSTER_URI, ClusterName, Digest};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey,
@@ -22,8 +22,6 @@ const BACKDATED: Duration = Duration::from_secs(300);
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Longest certificate request, bytes; one with a P-384 key and a long name has under 1 KiB.
 const MAX_REQUEST_BYTES: usize = 8 << 10;
-/// What a certificate's URI name begins with; the cluster's name follows.
-pub(super) const URI_PREFIX: &str = "nave:cluster:";
 
 /// What the CA's Secret holds, PEM.
 #[derive(Clone)]
@@ -233,7 +231,7 @@ impl Authority {
     ) -> Result<Issued, PkiError> {
         let issue = |source| PkiError::Issue { subject: format!("cluster {cluster}"), source };
         let mut params = params(cluster.as_str(), now, life);
-        let uri = format!("{URI_PREFIX}{cluster}").try_into().map_err(issue)?;
+        let uri = format!("{CLUSTER_URI}{cluster}").try_into().map_err(issue)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&request.key, &self.0.issuer).map_err(issue)?;

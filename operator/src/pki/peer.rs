@@ -1,11 +1,9 @@
 //! Who is at the other end: what a spoke's certificate says, after TLS has checked that it is one of ours.
 
 use jiff::Timestamp;
-use nave_names::{ClusterName, Digest};
+use nave_names::{CLUSTER_URI, ClusterName, Digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-
-use super::authority::URI_PREFIX;
 
 /// A spoke, by its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +30,7 @@ pub fn peer_of(certificate: &CertificateDer<'_>) -> Result<Peer, PeerError> {
     let names = parsed.subject_alternative_name().map_err(|_| PeerError("malformed names"))?;
     let names = names.ok_or(PeerError("no subject alternative name"))?;
     let mut uris = names.value.general_names.iter().filter_map(|name| {
-        if let GeneralName::URI(uri) = name { uri.strip_prefix(URI_PREFIX) } else { None }
+        if let GeneralName::URI(uri) = name { uri.strip_prefix(CLUSTER_URI) } else { None }
     });
     let (Some(name), None) = (uris.next(), uris.next()) else {
         return Err(PeerError("not exactly one cluster URI"));

@@ -8,5 +8,7 @@ mod path;
 
 pub use digest::{Digest, DigestError};
 pub use generation::Generation;
-pub use name::{ClusterName, DatasetName, ModelName, NameError, Namespace, PolicyName, VersionName};
+pub use name::{
+    CLUSTER_URI, ClusterName, DatasetName, ModelName, NameError, Namespace, PolicyName, VersionName,
+};
 pub use path::{PathError, RelativePath};

@@ -4,6 +4,10 @@ use std::{borrow::Borrow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+/// What the URI in a spoke's certificate begins with; the cluster's name follows. The hub writes it, and whoever is shown
+/// such a certificate reads it.
+pub const CLUSTER_URI: &str = "nave:cluster:";
+
 /// Why a text is not a name. The message names the kind of name and the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {kind} {value:?}: {reason}")]

@@ -171,6 +171,7 @@ pub fn hello() -> SpokeHello {
                 serving: State::Healthy.into(),
                 ..Health::default()
             }),
+            peer: None,
         }),
     }
 }
