@@ -38,6 +38,8 @@ pub enum Exit {
     Unavailable = 5,
     /// The disk: full, read-only, failing, or in use.
     Disk = 6,
+    /// Told to stop by SIGINT or SIGTERM; what was verified until then is kept. As shells have it.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -61,20 +63,29 @@ impl Failure {
     pub fn new(exit: Exit, reason: &str, message: impl Into<String>) -> Self {
         Self { reason: reason.to_owned(), message: message.into(), exit }
     }
+
+    /// The same failure with something that the caller knows about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        self.message = format!("{}; {hint}", self.message);
+        self
+    }
 }
 
 impl From<PullError> for Failure {
     fn from(error: PullError) -> Self {
         let exit = match &error {
             PullError::VersionBroken { .. }
+            | PullError::Missing { .. }
             | PullError::DigestMismatch { .. }
             | PullError::FileDigestMismatch { .. }
             | PullError::ManifestMismatch { .. }
             | PullError::ManifestRefused { .. } => Exit::Refused,
             PullError::UrlsRefused { .. } | PullError::AccessDenied { .. } => Exit::Denied,
-            PullError::SourceUnavailable { .. } => Exit::Unavailable,
+            PullError::SourceUnavailable { .. } | PullError::Untrusted { .. } => Exit::Unavailable,
             PullError::Store(_) => Exit::Disk,
-            PullError::Cancelled | PullError::Client(_) => Exit::Failed,
+            PullError::Cancelled => Exit::Interrupted,
+            PullError::Client(_) => Exit::Failed,
         };
         Self::new(exit, error.reason(), chain(&error))
     }

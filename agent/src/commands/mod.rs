@@ -1,9 +1,11 @@
 //! One file per verb: a clap struct with `run(self)`.
 
+mod bar;
 mod exit;
 mod pull;
 mod s3;
 mod store;
+mod target;
 mod verify;
 
 pub use exit::{Exit, Failure, Output};

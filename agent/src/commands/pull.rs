@@ -1,22 +1,27 @@
 //! `nave-agent pull s3://BUCKET/PREFIX --to DIR`: the agent's own engine by hand, without a hub, with one's own S3 keys.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nave_manifest::Manifest;
 use nave_names::Digest;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    bar,
     exit::{Exit, Failure, Output, finish},
-    s3::S3Prefix,
+    s3::{S3Prefix, S3Source},
+    target::{self, Target},
 };
 use crate::{
     pull::{Limits, Priority, Progress, PullError, PullRequest, Puller},
@@ -25,15 +30,18 @@ use crate::{
 
 /// Pull one model version from S3 into a folder: parallel, verified, resumable.
 ///
-/// Credentials, region and endpoint come from the usual AWS_* variables (AWS_ENDPOINT_URL among them). The prefix has
-/// to hold a manifest.json, as `kubectl nave publish` or the hub writes it. An interrupted pull goes on where it
-/// stopped when the command is run again. Exit codes: 0 done, 2 bad arguments, 3 the bytes are not what the manifest
-/// says, 4 S3 refuses, 5 S3 does not answer, 6 the disk, 1 anything else.
+/// Credentials, region and endpoint come from the usual variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+/// AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE; without keys, S3 is asked without. The prefix has to
+/// hold a manifest.json, as `kubectl nave publish` or the hub writes it. The folder shows nothing before all of it is
+/// verified. An interrupted pull goes on where it stopped when the command is run again; where all is there already,
+/// that is said and nothing fetched. Exit codes: 0 done, 2 bad arguments, 3 the bytes are not what the manifest says, or
+/// an object is missing, 4 S3 refuses, 5 S3 does not answer or cannot be trusted, 6 the disk, 130 interrupted, 1 anything else.
 #[derive(Debug, clap::Args)]
 pub struct PullArgs {
     /// Where the version is: s3://BUCKET/PREFIX
     url: S3Prefix,
-    /// The folder that shall hold the version's files; made if it is not there, and has to be empty otherwise
+    /// The folder that shall hold the version's files; made if it is not there. What else is in it is left alone, unless
+    /// --replace is given
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Only this version: the SHA-256 of its manifest
@@ -54,6 +62,9 @@ pub struct PullArgs {
     /// Give up after this many seconds without a byte
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u64,
+    /// Take a new connection after this many seconds without a byte
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
+    stall: u64,
     /// PEM file of more certificate authorities to trust
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
@@ -67,6 +78,8 @@ pub struct PullArgs {
 struct Pulled {
     digest: Digest,
     to: PathBuf,
+    /// All was in the folder before, and was compared byte by byte.
+    already_there: bool,
     files: u64,
     bytes: u64,
     bytes_fetched: u64,
@@ -85,41 +98,40 @@ impl PullArgs {
     pub async fn run(self) -> ExitCode {
         let output = self.output;
         let result = self.pull().await.map(|pulled| (Exit::Done, pulled));
-        finish(output, &result, |pulled| {
-            let megabytes = pulled.bytes as f64 / 1e6;
-            format!(
-                "{} files, {megabytes:.1} MB in {:.2} s ({:.1} MB/s), verified: {} in {}",
-                pulled.files,
-                pulled.seconds,
-                megabytes / pulled.seconds.max(0.001),
-                pulled.digest,
-                pulled.to.display()
-            )
-        })
+        finish(output, &result, Pulled::in_words)
     }
 
     async fn pull(self) -> Result<Pulled, Failure> {
         let start = Instant::now();
-        let to = std::path::absolute(&self.to)
-            .map_err(|error| Failure::new(Exit::Failed, "BadTarget", error.to_string()))?;
-        if !self.replace && holds_something(&to) {
-            let why = format!("{} is not empty; use --replace to replace what is in it", to.display());
-            return Err(Failure::new(Exit::Failed, "TargetNotEmpty", why));
-        }
-        let private = self.store.is_none();
-        let store_dir = self.store.clone().unwrap_or_else(|| private_store(&to));
-        let progress = self.fetch(&store_dir, &to).await?;
-        if private {
-            std::fs::remove_dir_all(&store_dir).map_err(|error| {
-                Failure::new(Exit::Disk, "DiskError", format!("remove the store: {error}"))
-            })?;
-        }
-        let (digest, progress) = progress;
+        let bad = |why: String| Failure::new(Exit::Failed, "BadTarget", why);
+        let to = std::path::absolute(&self.to).map_err(|error| bad(error.to_string()))?;
+        let beside = private_store(&to)
+            .ok_or_else(|| bad(format!("{} has no name of its own to put files under", to.display())))?;
+        let source = Arc::new(self.url.open(self.ca_file.as_deref())?);
+        let (progress, receiver) = watch::channel(Progress::default());
+        let store = match &self.store {
+            Some(dir) => StoreFolder { dir: dir.clone(), private: false, fresh: false },
+            None => StoreFolder { fresh: !beside.exists(), dir: beside, private: true },
+        };
+        let bar = tokio::spawn(bar::show(receiver, self.output));
+        let done = tokio::select! {
+            done = self.fill(&store, &to, source, &progress) => done,
+            stopped = told_to_stop() => Err(stopped),
+        };
+        bar.abort();
+        // Only that the bar's line is gone matters.
+        drop(bar.await);
+        let kept = done.is_err() && !(store.fresh && progress.borrow().bytes_done == 0);
+        let removed = if store.private && !kept { store.remove() } else { Ok(()) };
+        let (manifest, already_there) = done?;
+        removed?;
+        let progress = progress.borrow().clone();
         Ok(Pulled {
-            digest,
+            digest: manifest.digest(),
             to,
-            files: progress.files_total,
-            bytes: progress.bytes_total,
+            already_there,
+            files: manifest.files().len() as u64,
+            bytes: manifest.total_size(),
             bytes_fetched: progress.bytes_fetched,
             bytes_reused: progress.bytes_reused,
             bytes_rebuilt: progress.bytes_rebuilt,
@@ -132,74 +144,120 @@ impl PullArgs {
         })
     }
 
-    async fn fetch(&self, store_dir: &Path, to: &Path) -> Result<(Digest, Progress), Failure> {
-        let store = Store::open(store_dir)?;
-        let source = Arc::new(self.url.open(self.ca_file.as_deref())?);
-        let digest = match self.digest {
-            Some(digest) => digest,
-            None => source.manifest_digest().await?,
-        };
-        let puller = Puller::new(store.clone(), self.max_ranges, self.ca_file.as_deref())?;
-        let (sender, receiver) = watch::channel(Progress::default());
+    /// Fills the folder; true if all was there already.
+    async fn fill(
+        &self,
+        store: &StoreFolder,
+        to: &Path,
+        source: Arc<S3Source>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(Manifest, bool), Failure> {
+        let store = Store::open(&store.dir)?;
+        let puller = Puller::new(store.clone(), self.max_ranges, self.ca_file.as_deref())?
+            .with_stall(Duration::from_secs(self.stall));
+        let patience = Duration::from_secs(self.patience);
+        let manifest = puller
+            .manifest(Arc::clone(&source) as _, self.digest.as_ref(), patience, progress.clone())
+            .await
+            .map_err(|error| source.explain(error))?;
+        let digest = manifest.digest();
+        let (folder, compared) = (to.to_owned(), manifest.clone());
+        match blocking(move || target::look(&folder, &compared)).await? {
+            Target::Whole => return Ok((manifest, true)),
+            Target::Other(why) if !self.replace => {
+                let why =
+                    format!("{} is not empty and {why}; --replace replaces what is in it", to.display());
+                return Err(Failure::new(Exit::Failed, "TargetNotEmpty", why));
+            }
+            Target::Other(_) | Target::Free => {}
+        }
         let request = PullRequest {
             manifest_digest: digest,
-            source,
+            source: Arc::clone(&source) as _,
             limits: Limits { max_bytes_per_second: self.max_bandwidth, windows: Vec::new() },
             priority: Priority::Serve,
-            patience: Duration::from_secs(self.patience),
-            progress: sender,
+            patience,
+            progress: progress.clone(),
             cancel: CancellationToken::new(),
         };
-        let bar = tokio::spawn(show(receiver, self.output));
-        let pulled = tokio::select! {
-            pulled = puller.pull(request) => pulled,
-            interrupted = tokio::signal::ctrl_c() => {
-                tracing::debug!(?interrupted, "told to stop");
-                Err(PullError::Cancelled)
-            }
-        };
-        bar.abort();
-        let progress = pulled?;
+        puller.pull(request).await.map_err(|error| source.explain(error))?;
         let to = to.to_owned();
-        let placed = tokio::task::spawn_blocking(move || store.materialise(&digest, &to)).await;
-        placed.map_err(|error| Failure::new(Exit::Failed, "Interrupted", error.to_string()))??;
-        Ok((digest, progress))
+        blocking(move || Ok(store.materialise(&digest, &to)?)).await?;
+        Ok((manifest, false))
     }
 }
 
-/// Draws the bar on a terminal, and nothing elsewhere.
-async fn show(mut receiver: watch::Receiver<Progress>, output: Output) {
-    let target = match output {
-        Output::Text => ProgressDrawTarget::stderr(),
-        Output::Json => ProgressDrawTarget::hidden(),
+impl Pulled {
+    fn in_words(&self) -> String {
+        let megabytes = self.bytes as f64 / 1e6;
+        let (files, seconds, digest, to) = (self.files, self.seconds, self.digest, self.to.display());
+        if self.already_there {
+            return format!(
+                "{files} files, {megabytes:.1} MB are there already, verified in {seconds:.2} s: {digest} in {to}"
+            );
+        }
+        let rate = megabytes / seconds.max(0.001);
+        let mut text = format!(
+            "{files} files, {megabytes:.1} MB in {seconds:.2} s ({rate:.1} MB/s), verified: {digest} in {to}"
+        );
+        let had = self.bytes_reused + self.bytes_resumed;
+        if had > 0 {
+            text.push_str(&format!("\n{:.1} MB of them were on this disk already", had as f64 / 1e6));
+        }
+        if self.retries > 0 {
+            let (retries, stalls, corrupt) = (self.retries, self.stalls, self.corrupt_chunks);
+            text.push_str(&format!(
+                "\n{retries} requests were made again ({stalls} stalled, {corrupt} came with wrong bytes)"
+            ));
+        }
+        text
+    }
+}
+
+/// The store that a pull goes through.
+struct StoreFolder {
+    dir: PathBuf,
+    /// Beside the target, on the same file system, for the time of the pull.
+    private: bool,
+    /// It was not there before.
+    fresh: bool,
+}
+
+impl StoreFolder {
+    fn remove(&self) -> Result<(), Failure> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let message = format!("cannot remove {}: {error}", self.dir.display());
+                Err(Failure::new(Exit::Disk, "DiskError", message))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn private_store(to: &Path) -> Option<PathBuf> {
+    let name = to.file_name()?.to_string_lossy();
+    Some(to.with_file_name(format!(".{name}.nave-store")))
+}
+
+/// Returns when SIGINT or SIGTERM comes.
+async fn told_to_stop() -> Failure {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
     };
-    let bar = ProgressBar::with_draw_target(None, target);
-    let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => tracing::debug!(?interrupted, "told to stop"),
+        _ = terminated => tracing::debug!("told to stop"),
     }
-    while receiver.changed().await.is_ok() {
-        let progress = receiver.borrow_and_update().clone();
-        bar.set_length(progress.bytes_total);
-        bar.set_position(progress.bytes_done);
-        bar.set_message(if progress.trouble.is_empty() {
-            format!("{:?}", progress.stage)
-        } else {
-            format!("{:?} ({})", progress.stage, progress.trouble)
-        });
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    Failure::from(PullError::Cancelled).with_hint("run the same command again and it goes on from here")
 }
 
-/// A store beside the target, on the same file system, for the time of the pull.
-fn private_store(to: &Path) -> PathBuf {
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    to.with_file_name(format!(".{name}.nave-store"))
-}
-
-fn holds_something(dir: &Path) -> bool {
-    match std::fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::new(Exit::Failed, "Interrupted", error.to_string()))?
 }

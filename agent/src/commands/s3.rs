@@ -1,21 +1,21 @@
 //! S3 with one's own keys: reads the environment as other tools do, and presigns URLs for the pull engine.
 
-use std::{fs, path::Path, str::FromStr, time::Duration};
+use std::{ffi::OsString, fs, path::Path, str::FromStr, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::future::BoxFuture;
 use http::Method;
-use nave_manifest::{MANIFEST_FILE, MAX_MANIFEST_BYTES};
-use nave_names::{Digest, RelativePath};
+use nave_manifest::MANIFEST_FILE;
+use nave_names::RelativePath;
 use object_store::{
-    Certificate, ClientOptions, ObjectStoreExt as _,
-    aws::{AmazonS3, AmazonS3Builder},
+    Certificate, ClientOptions, StaticCredentialProvider,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
     signer::Signer as _,
 };
 
 use nave_runtime::error_text::chain;
 
 use super::exit::{Exit, Failure};
-use crate::pull::{SignedUrl, UrlError, UrlSource};
+use crate::pull::{PullError, SignedUrl, UrlError, UrlSource};
 
 /// How long a URL is good for: far longer than a range takes, and short enough that a leaked one is of little use.
 const URL_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -55,24 +55,53 @@ impl S3Prefix {
                 options = options.with_root_certificate(certificate);
             }
         }
-        let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok())
-            .is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let s3 = AmazonS3Builder::from_env()
+        let (mut builder, mut anonymous, mut plain) = (AmazonS3Builder::new(), true, false);
+        for (name, value) in settings() {
+            anonymous &= !KEYS.contains(&name.as_str());
+            plain |= name.starts_with("AWS_ENDPOINT") && value.starts_with("http://");
+            if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        if anonymous {
+            // The signer wants a key; what it signs with this one is cut off.
+            let (key_id, secret_key) = ("anonymous".to_owned(), String::new());
+            let nobody = AwsCredential { key_id, secret_key, token: None };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+        }
+        let s3 = builder
             .with_client_options(options.with_allow_http(plain))
             .with_bucket_name(&self.bucket)
             .build()
             .map_err(|error| fail(chain(&error)))?;
-        Ok(S3Source { s3, prefix: self.prefix.clone() })
+        Ok(S3Source { s3, bucket: self.bucket.clone(), prefix: self.prefix.clone(), anonymous })
     }
+}
+
+/// Any of these means that there are keys.
+const KEYS: [&str; 5] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
+
+/// The AWS_* variables that have a value: an empty one counts as absent, as for other tools.
+fn settings() -> impl Iterator<Item = (String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty())
 }
 
 /// Presigns with one's own keys.
 #[derive(Debug)]
 pub(super) struct S3Source {
     s3: AmazonS3,
+    bucket: String,
     prefix: String,
+    /// There are no keys: URLs go unsigned.
+    anonymous: bool,
 }
 
 impl S3Source {
@@ -80,39 +109,47 @@ impl S3Source {
         object_store::path::Path::parse(format!("{}/{path}", self.prefix))
     }
 
-    /// The digest of the manifest that lies there now.
-    pub(super) async fn manifest_digest(&self) -> Result<Digest, Failure> {
-        let key = self
-            .key(MANIFEST_FILE)
-            .map_err(|error| Failure::new(Exit::Failed, "BadPrefix", error.to_string()))?;
-        let answer = self.s3.get(&key).await.map_err(|error| self.explain(&error))?;
-        if answer.meta.size > MAX_MANIFEST_BYTES as u64 {
-            let message = format!("{key} has {} bytes, too many for a manifest", answer.meta.size);
-            return Err(Failure::new(Exit::Refused, "TooLarge", message));
-        }
-        let mut bytes = Vec::new();
-        let mut body = answer.into_stream();
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece.map_err(|error| self.explain(&error))?);
-        }
-        Ok(Digest::of(&bytes))
-    }
-
-    fn explain(&self, error: &object_store::Error) -> Failure {
-        use object_store::Error;
-        let message = chain(error);
-        if matches!(error, Error::NotFound { .. }) {
-            let message = format!(
-                "there is no {MANIFEST_FILE} under {}; `kubectl nave publish` writes one, and so does the hub for a \
-                 ModelVersion of this prefix: {message}",
-                self.prefix
-            );
-            return Failure::new(Exit::Refused, "NoManifest", message);
-        }
-        if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
-            return Failure::new(Exit::Denied, "AccessDenied", message);
-        }
-        Failure::new(Exit::Unavailable, "SourceUnavailable", message)
+    /// Why a pull failed, in the words of someone who typed an address and has keys.
+    pub(super) fn explain(&self, error: PullError) -> Failure {
+        let Self { bucket, prefix, .. } = self;
+        let hint = match &error {
+            PullError::Missing { message, .. } if message.starts_with("NoSuchBucket") => {
+                let message = format!("there is no bucket {bucket}: {message}");
+                return Failure::new(Exit::Denied, "NoSuchBucket", message);
+            }
+            PullError::Missing { object, message, .. } if object == MANIFEST_FILE => {
+                let message = format!(
+                    "there is no {MANIFEST_FILE} under s3://{bucket}/{prefix}; `kubectl nave publish` writes one, and so does \
+                     the hub for a ModelVersion of this prefix ({message})"
+                );
+                return Failure::new(Exit::Refused, "NoManifest", message);
+            }
+            PullError::AccessDenied { .. } if self.anonymous => {
+                "AWS_ACCESS_KEY_ID is not set, so S3 was asked without a key"
+            }
+            PullError::AccessDenied { message, .. } if message.starts_with("InvalidAccessKeyId") => {
+                "S3 does not know the key in AWS_ACCESS_KEY_ID"
+            }
+            PullError::AccessDenied { message, .. } if message.starts_with("SignatureDoesNotMatch") => {
+                "AWS_SECRET_ACCESS_KEY is not the one of AWS_ACCESS_KEY_ID, or AWS_REGION is not the bucket's"
+            }
+            PullError::SourceUnavailable { .. } => {
+                "AWS_ENDPOINT_URL and AWS_REGION say where S3 is looked for"
+            }
+            PullError::Untrusted { .. } => "--ca-file or AWS_CA_BUNDLE does that",
+            PullError::AccessDenied { .. }
+            | PullError::Missing { .. }
+            | PullError::Cancelled
+            | PullError::UrlsRefused { .. }
+            | PullError::VersionBroken { .. }
+            | PullError::DigestMismatch { .. }
+            | PullError::FileDigestMismatch { .. }
+            | PullError::ManifestMismatch { .. }
+            | PullError::ManifestRefused { .. }
+            | PullError::Store(_)
+            | PullError::Client(_) => return error.into(),
+        };
+        Failure::from(error).with_hint(hint)
     }
 }
 
@@ -123,7 +160,10 @@ impl UrlSource for S3Source {
             let keys = paths.iter().map(|path| self.key(path.as_str())).collect::<Result<Vec<_>, _>>();
             let keys = keys.map_err(|error| refused(error.to_string()))?;
             let urls = self.s3.signed_urls(Method::GET, &keys, URL_LIFE).await;
-            let urls = urls.map_err(|error| refused(chain(&error)))?;
+            let mut urls = urls.map_err(|error| refused(chain(&error)))?;
+            if self.anonymous {
+                urls.iter_mut().for_each(|url| url.set_query(None));
+            }
             let signed =
                 |(path, url): (&RelativePath, _)| SignedUrl { path: path.clone(), url, valid_for: URL_LIFE };
             Ok(paths.iter().zip(urls).map(signed).collect())

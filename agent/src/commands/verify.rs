@@ -79,11 +79,11 @@ struct Verified {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Problem {
-    path: String,
+pub(super) struct Problem {
+    pub(super) path: String,
     /// One CamelCase word.
     reason: &'static str,
-    problem: String,
+    pub(super) problem: String,
 }
 
 impl Problem {
@@ -235,7 +235,7 @@ fn read_signature(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Collects files by their path; links and devices are problems, for they are not what was published.
-fn walk(
+pub(super) fn walk(
     dir: &Path,
     prefix: &str,
     files: &mut BTreeSet<String>,
@@ -256,7 +256,8 @@ fn walk(
     Ok(())
 }
 
-fn hash(path: &Path) -> Result<(Digest, u64), Failure> {
+/// The SHA-256 of a file, and its size.
+pub(super) fn hash(path: &Path) -> Result<(Digest, u64), Failure> {
     let mut file = File::open(path).map_err(|error| disk(path, &error))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

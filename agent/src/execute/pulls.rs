@@ -153,6 +153,8 @@ const fn classify(error: &PullError) -> Class {
         PullError::Cancelled | PullError::SourceUnavailable { .. } => Class::Transient,
         PullError::UrlsRefused { .. }
         | PullError::VersionBroken { .. }
+        | PullError::Missing { .. }
+        | PullError::Untrusted { .. }
         | PullError::AccessDenied { .. }
         | PullError::DigestMismatch { .. }
         | PullError::FileDigestMismatch { .. }

@@ -27,6 +27,27 @@ pub enum PullError {
         /// What is wrong with it.
         what: String,
     },
+    /// An object of the version is not there.
+    #[error("version is broken: object {object} is not there (status {status} {message})")]
+    Missing {
+        /// Path of the object below the version's prefix.
+        object: String,
+        /// S3's status: 404, or 410.
+        status: u16,
+        /// S3's own words, its code first: `NoSuchKey`, or `NoSuchBucket`.
+        message: String,
+    },
+    /// Whoever answered could not prove to be S3.
+    #[error(
+        "cannot trust the server that {object} is to come from: {message}; if it has a certificate authority of its own, \
+         name that one's file"
+    )]
+    Untrusted {
+        /// Path of the object below the version's prefix.
+        object: String,
+        /// What is wrong with its certificate.
+        message: String,
+    },
     /// New URLs were refused as well.
     #[error("S3 refuses to give object {object} even with a new URL: {message}")]
     AccessDenied {
@@ -108,7 +129,8 @@ impl PullError {
         match self {
             Self::Cancelled => "Cancelled",
             Self::UrlsRefused { reason, .. } => reason,
-            Self::VersionBroken { .. } => "VersionBroken",
+            Self::VersionBroken { .. } | Self::Missing { .. } => "VersionBroken",
+            Self::Untrusted { .. } => "CertificateNotTrusted",
             Self::AccessDenied { .. } => "AccessDenied",
             Self::DigestMismatch { .. } | Self::FileDigestMismatch { .. } => "DigestMismatch",
             Self::ManifestMismatch { .. } => "ManifestMismatch",
@@ -123,6 +145,7 @@ impl PullError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::VersionBroken { .. }
+            | Self::Missing { .. }
             | Self::DigestMismatch { .. }
             | Self::FileDigestMismatch { .. }
             | Self::ManifestMismatch { .. }
@@ -130,6 +153,7 @@ impl PullError {
             | Self::UrlsRefused { .. } => true,
             Self::Cancelled
             | Self::AccessDenied { .. }
+            | Self::Untrusted { .. }
             | Self::SourceUnavailable { .. }
             | Self::Store(_)
             | Self::Client(_) => false,

@@ -19,10 +19,8 @@ use super::{
     urls::Urls,
 };
 
-/// Without a byte for this long, a connection is given up. Longer than the pauses that TCP makes on a link with losses.
-pub(super) const STALL: Duration = Duration::from_secs(15);
-/// The answer's first byte may take longer: the server may have to read from a slow tier.
-const FIRST_BYTE: Duration = Duration::from_secs(30);
+/// The answer's first byte may take so many times as long as any other: the server may have to read from a slow tier.
+const FIRST_BYTE: u32 = 2;
 /// How much of an error document is read.
 const ERROR_DOCUMENT: usize = 4 << 10;
 
@@ -47,6 +45,7 @@ pub(super) struct Body<'a> {
     limiter: &'a Limiter,
     meter: &'a Meter,
     rank: Rank,
+    stall: Duration,
 }
 
 /// What every request of a pull needs.
@@ -56,6 +55,8 @@ pub(super) struct Fetcher<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) meter: &'a Meter,
     pub(super) rank: Rank,
+    /// Without a byte for this long, a connection is given up.
+    pub(super) stall: Duration,
 }
 
 impl<'a> Fetcher<'a> {
@@ -71,20 +72,19 @@ impl<'a> Fetcher<'a> {
         if let Part::Range { begin, end, .. } = part {
             request = request.header(header::RANGE, format!("bytes={begin}-{}", end - 1));
         }
+        let patience = self.stall * FIRST_BYTE;
         let response = tokio::select! {
-            response = timeout(FIRST_BYTE, request.send()) => response,
+            response = timeout(patience, request.send()) => response,
             () = self.limiter.closed() => return Err(Trouble::WindowClosed.into()),
         };
-        let response = response
-            .map_err(|_| Trouble::Stalled(FIRST_BYTE))?
-            .map_err(|error| Trouble::Connection(without_url(error)))?;
+        let response = response.map_err(|_| Trouble::Stalled(patience))?.map_err(failed_connection)?;
         let (whole, left) = match response.status() {
             StatusCode::OK => (true, check_whole(path, &response, part)?),
             StatusCode::PARTIAL_CONTENT => (false, Some(check_range(path, &response, part)?)),
-            status => return Err(refusal(path, response, status).await),
+            status => return Err(refusal(path, response, status, self.stall).await),
         };
-        let (limiter, meter, rank) = (self.limiter, self.meter, self.rank);
-        Ok(Body { stream: response.bytes_stream().boxed(), whole, left, limiter, meter, rank })
+        let Self { limiter, meter, rank, stall, .. } = *self;
+        Ok(Body { stream: response.bytes_stream().boxed(), whole, left, limiter, meter, rank, stall })
     }
 }
 
@@ -95,12 +95,12 @@ impl Body<'_> {
             return Ok(None);
         }
         let next = tokio::select! {
-            next = timeout(STALL, self.stream.next()) => next.map_err(|_| Trouble::Stalled(STALL))?,
+            next = timeout(self.stall, self.stream.next()) => next.map_err(|_| Trouble::Stalled(self.stall))?,
             () = self.limiter.closed() => return Err(Trouble::WindowClosed),
         };
         let piece = match next {
             Some(Ok(piece)) => piece,
-            Some(Err(error)) => return Err(Trouble::Connection(without_url(error))),
+            Some(Err(error)) => return Err(failed_connection(error)),
             None => return self.left.map_or(Ok(None), |missing| Err(Trouble::Short { missing })),
         };
         let length = piece.len() as u64;
@@ -165,25 +165,36 @@ fn broken(path: &RelativePath, what: String) -> Failure {
     Failure::Stop(PullError::VersionBroken { object: path.to_string(), what })
 }
 
-async fn refusal(path: &RelativePath, response: Response, status: StatusCode) -> Failure {
+async fn refusal(path: &RelativePath, response: Response, status: StatusCode, stall: Duration) -> Failure {
     // The head decides; the body only adds words, so its own troubles are of no interest.
     let (head, mut body) = split(response);
     let mut document = Vec::new();
     while document.len() < ERROR_DOCUMENT
-        && let Ok(Some(Ok(piece))) = timeout(STALL, body.next()).await
+        && let Ok(Some(Ok(piece))) = timeout(stall, body.next()).await
     {
         document.extend_from_slice(&piece);
     }
-    classify(path.as_str(), &head, status, &String::from_utf8_lossy(&document))
+    classify(path.as_str(), &head, status, &String::from_utf8_lossy(&document), jiff::Timestamp::now())
 }
 
 fn split(response: Response) -> (http::HeaderMap, BoxStream<'static, reqwest::Result<Bytes>>) {
     (response.headers().clone(), response.bytes_stream().boxed())
 }
 
-/// An error with everything below it, and without the URL, which is a secret.
-fn without_url(error: reqwest::Error) -> String {
-    chain(&error.without_url())
+/// A connection that failed, with everything below it, and without the URL, which is a secret.
+fn failed_connection(error: reqwest::Error) -> Trouble {
+    let error = error.without_url();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        // An I/O error keeps what it wraps apart from its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = wrapped.map_or_else(|| error.downcast_ref(), |wrapped| wrapped.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+            return Trouble::Untrusted(why.to_string());
+        }
+        cause = error.source();
+    }
+    Trouble::Connection(chain(&error))
 }
 
 #[cfg(test)]

@@ -10,35 +10,48 @@ use super::{
     trouble::{Failure, Streak, Trouble},
 };
 
-/// How often another manifest than the assigned one is fetched before it is believed that it was changed: one wrong
-/// answer may come from a cache in between.
-const MAX_MISMATCHES: u32 = 3;
+/// How often another manifest than the assigned one, or none that can be read, is fetched before it is believed: one
+/// wrong answer may come from a cache in between.
+const MAX_WRONG: u32 = 3;
 
-/// Fetches and checks the manifest with this digest.
-pub(super) async fn fetch_manifest(recovery: &Recovery, digest: &Digest) -> Result<Manifest, PullError> {
+/// Fetches and checks the manifest with this digest; without one, the manifest that lies there, whichever it is.
+pub(super) async fn fetch_manifest(
+    recovery: &Recovery,
+    expected: Option<&Digest>,
+) -> Result<Manifest, PullError> {
     let path = RelativePath::new(MANIFEST_FILE)
         .map_err(|error| PullError::Client(format!("path of the manifest: {error}")))?;
     let mut streak = Streak::default();
-    let mut mismatches = 0;
+    let mut wrong = 0;
     loop {
         recovery.wait_for_window().await;
-        let failure = match fetch(recovery, mismatches > 0, &path).await {
-            Ok(bytes) => {
-                let found = Digest::of(&bytes);
-                if found == *digest {
-                    return Manifest::parse(&bytes)
-                        .map_err(|source| PullError::ManifestRefused { digest: found, source });
+        let failure = match fetch(recovery, wrong > 0, &path).await {
+            Ok(bytes) => match check(&bytes, expected) {
+                Ok(manifest) => return Ok(manifest),
+                // What was assigned and is refused is so however often it is fetched.
+                Err(refused @ PullError::ManifestRefused { .. }) if expected.is_some() => {
+                    return Err(refused);
                 }
-                mismatches += 1;
-                if mismatches >= MAX_MISMATCHES {
-                    return Err(PullError::ManifestMismatch { expected: *digest, found });
+                Err(error) => {
+                    wrong += 1;
+                    if wrong >= MAX_WRONG {
+                        return Err(error);
+                    }
+                    Failure::Retry(Trouble::Corrupt)
                 }
-                Failure::Retry(Trouble::Corrupt)
-            }
+            },
             Err(failure) => failure,
         };
         recovery.recover(&path, failure, &mut streak).await?;
     }
+}
+
+fn check(bytes: &[u8], expected: Option<&Digest>) -> Result<Manifest, PullError> {
+    let found = Digest::of(bytes);
+    if let Some(expected) = expected.filter(|expected| **expected != found) {
+        return Err(PullError::ManifestMismatch { expected: *expected, found });
+    }
+    Manifest::parse(bytes).map_err(|source| PullError::ManifestRefused { digest: found, source })
 }
 
 async fn fetch(recovery: &Recovery, fresh: bool, path: &RelativePath) -> Result<Vec<u8>, Failure> {

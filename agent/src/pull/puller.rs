@@ -7,15 +7,19 @@ use std::{
     time::Duration,
 };
 
+use nave_manifest::Manifest;
 use nave_names::Digest;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limiter, Limits, Priority, Progress, PullError, UrlSource, client::Clients, limiter::Rank, meter::Meter,
-    recovery::Recovery, run::run, urls::Urls,
+    Limiter, Limits, Priority, Progress, PullError, UrlSource, client::Clients, limiter::Rank,
+    manifest_fetch::fetch_manifest, meter::Meter, recovery::Recovery, run::run, urls::Urls,
 };
 use crate::{peers::Neighbourhood, store::Store};
+
+/// Without a byte for this long, a connection is given up. Longer than the pauses that TCP makes on a link with losses.
+const STALL: Duration = Duration::from_secs(15);
 
 /// One version to be had.
 #[derive(Clone, Debug)]
@@ -42,6 +46,7 @@ pub struct Puller {
     store: Store,
     clients: Clients,
     limiter: Arc<Limiter>,
+    stall: Duration,
     neighbourhood: Option<Neighbourhood>,
     /// One pull at a time for each version.
     running: Arc<Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>>,
@@ -56,7 +61,13 @@ impl Puller {
     pub fn new(store: Store, max_ranges: u32, extra_ca: Option<&Path>) -> Result<Self, PullError> {
         let clients = Clients::new(extra_ca)?;
         let limiter = Arc::new(Limiter::new(max_ranges));
-        Ok(Self { store, clients, limiter, neighbourhood: None, running: Arc::default() })
+        Ok(Self { store, clients, limiter, stall: STALL, neighbourhood: None, running: Arc::default() })
+    }
+
+    /// The same puller, which gives a connection up when no byte comes for this long (15 s otherwise).
+    #[must_use]
+    pub fn with_stall(self, stall: Duration) -> Self {
+        Self { stall, ..self }
     }
 
     /// The same, sharing with the other spokes of the site.
@@ -78,6 +89,25 @@ impl Puller {
     /// The store that is filled.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The manifest that the source has now: the one with this digest, or whichever it is. It is kept, and a pull of its
+    /// version does not ask again.
+    ///
+    /// # Errors
+    /// [`PullError`]; [`PullError::Missing`] where the source has none.
+    pub async fn manifest(
+        &self,
+        source: Arc<dyn UrlSource>,
+        expected: Option<&Digest>,
+        patience: Duration,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Manifest, PullError> {
+        let rank = Rank { priority: Priority::Serve, size: 0 };
+        let recovery = self.recovery(source, rank, patience, progress);
+        let manifest = fetch_manifest(&recovery, expected).await?;
+        self.store.expect(&manifest)?;
+        Ok(manifest)
     }
 
     /// Returns when the version is in the store, complete and verified.
@@ -102,20 +132,30 @@ impl Puller {
         };
         let _alone = turn.lock().await;
         self.limiter.set_limits(&request.limits);
-        let meter = Meter::new(request.progress);
+        let rank = Rank { priority: request.priority, size: 0 };
+        let recovery = self.recovery(request.source, rank, request.patience, request.progress);
         if self.store.has(&digest) {
-            let manifest = self.store.manifest(&digest)?;
-            meter.already_held(&manifest);
-            return Ok(meter.now());
+            recovery.meter.already_held(&self.store.manifest(&digest)?);
+            return Ok(recovery.meter.now());
         }
-        let recovery = Recovery {
+        run(self.store.clone(), recovery, digest, self.neighbourhood.as_ref()).await
+    }
+
+    fn recovery(
+        &self,
+        source: Arc<dyn UrlSource>,
+        rank: Rank,
+        patience: Duration,
+        progress: watch::Sender<Progress>,
+    ) -> Recovery {
+        Recovery {
             clients: self.clients.clone(),
             limiter: Arc::clone(&self.limiter),
-            urls: Urls::new(request.source),
-            meter,
-            rank: Rank { priority: request.priority, size: 0 },
-            patience: request.patience,
-        };
-        run(self.store.clone(), recovery, digest, self.neighbourhood.as_ref()).await
+            urls: Urls::new(source),
+            meter: Meter::new(progress),
+            rank,
+            patience,
+            stall: self.stall,
+        }
     }
 }

@@ -24,11 +24,14 @@ pub(super) struct Recovery {
     pub(super) meter: Meter,
     pub(super) rank: Rank,
     pub(super) patience: Duration,
+    /// Without a byte for this long, a connection is given up.
+    pub(super) stall: Duration,
 }
 
 impl Recovery {
     pub(super) fn fetcher(&self) -> Fetcher<'_> {
-        Fetcher { urls: &self.urls, limiter: &self.limiter, meter: &self.meter, rank: self.rank }
+        let (urls, limiter, meter) = (&self.urls, &self.limiter, &self.meter);
+        Fetcher { urls, limiter, meter, rank: self.rank, stall: self.stall }
     }
 
     pub(super) fn client(&self, fresh: bool) -> Result<&Client, PullError> {
@@ -64,6 +67,7 @@ impl Recovery {
             Trouble::Throttled { .. } => self.limiter.throttled(),
             Trouble::Stalled(_) => self.meter.change(|progress| progress.stalls += 1),
             Trouble::Connection(_)
+            | Trouble::Untrusted(_)
             | Trouble::Short { .. }
             | Trouble::Server(_)
             | Trouble::Wrong(_)

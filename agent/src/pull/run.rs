@@ -56,7 +56,7 @@ pub(super) async fn run(
     .await?
     {
         Some(manifest) => manifest,
-        None => fetch_manifest(&recovery, &digest).await?,
+        None => fetch_manifest(&recovery, Some(&digest)).await?,
     };
     recovery.rank = Rank { priority: recovery.rank.priority, size: manifest.total_size() };
     recovery.meter.stage(Stage::Checking);

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, RETRY_AFTER},
+};
+use jiff::Timestamp;
 
 use super::{PullError, UrlError, backoff};
 
@@ -10,6 +14,11 @@ use super::{PullError, UrlError, backoff};
 const MAX_REFUSALS: u32 = 5;
 /// How often one object may come with another length or range than asked for.
 const MAX_WRONG: u32 = 5;
+/// How often a certificate that does not prove anything is met, one time after the other, before it is believed: a login
+/// page in between comes and goes, a wrong certificate authority stays.
+const MAX_UNTRUSTED: u32 = 5;
+/// Clocks that differ by more are named as the likely cause of a refusal: S3 tolerates a quarter of an hour.
+const CLOCKS_APART: Duration = Duration::from_secs(5 * 60);
 /// The longest `Retry-After` that is obeyed to the letter.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -18,6 +27,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) enum Trouble {
     #[error("connection failed: {0}")]
     Connection(String),
+    #[error("cannot trust the server: {0}")]
+    Untrusted(String),
     #[error("no byte for {} s", .0.as_secs())]
     Stalled(Duration),
     #[error("the body ended {missing} bytes early")]
@@ -72,6 +83,7 @@ pub(super) struct Streak {
     attempts: u32,
     refusals: u32,
     wrong: u32,
+    untrusted: u32,
 }
 
 impl Streak {
@@ -107,6 +119,14 @@ impl Streak {
                 }
                 Ok(delay)
             }
+            Trouble::Untrusted(message) => {
+                self.untrusted += 1;
+                if self.untrusted >= MAX_UNTRUSTED {
+                    let (object, message) = (object.to_owned(), message.clone());
+                    return Err(PullError::Untrusted { object, message });
+                }
+                Ok(delay)
+            }
             Trouble::Throttled { retry_after: Some(wait), .. } => {
                 Ok(delay.max((*wait).min(LONGEST_RETRY_AFTER)))
             }
@@ -122,20 +142,49 @@ impl Streak {
 }
 
 /// What a status says that is neither 200 nor 206. `body` is the beginning of S3's XML.
-pub(super) fn classify(object: &str, head: &HeaderMap, status: StatusCode, body: &str) -> Failure {
+pub(super) fn classify(
+    object: &str,
+    head: &HeaderMap,
+    status: StatusCode,
+    body: &str,
+    now: Timestamp,
+) -> Failure {
     let broken = |what: String| Failure::Stop(PullError::VersionBroken { object: object.to_owned(), what });
     let code = status.as_u16();
     match code {
-        404 | 410 => broken(format!("is not there (status {code} {})", s3_code(body))),
+        404 | 410 => {
+            let (object, message) = (object.to_owned(), s3_code(body));
+            Failure::Stop(PullError::Missing { object, status: code, message })
+        }
         416 => broken("is shorter than the manifest says (status 416)".to_owned()),
         429 | 503 => {
             let seconds = head.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             Trouble::Throttled { status: code, retry_after: seconds.map(Duration::from_secs) }.into()
         }
         408 | 500..=599 => Trouble::Server(code).into(),
-        400..=499 => Trouble::Refused { status: code, message: s3_code(body) }.into(),
+        400..=499 => {
+            let mut message = s3_code(body);
+            if let Some(clocks) = clocks_apart(head, now) {
+                message = format!("{message}; {clocks}");
+            }
+            Trouble::Refused { status: code, message }.into()
+        }
+        // S3 says so without a place to go to when the bucket lies in another region.
+        300..=399 => Trouble::Wrong(format!("status {code} {}", s3_code(body))).into(),
         _ => Trouble::Wrong(format!("status {code}")).into(),
     }
+}
+
+/// Says so if S3's clock and this machine's (`now`) are too far apart for what one of them signs to suit the other.
+fn clocks_apart(head: &HeaderMap, now: Timestamp) -> Option<String> {
+    let date = head.get(DATE)?.to_str().ok()?;
+    let theirs = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let ahead = theirs.duration_since(now).as_secs();
+    if ahead.unsigned_abs() < CLOCKS_APART.as_secs() {
+        return None;
+    }
+    let direction = if ahead > 0 { "ahead of" } else { "behind" };
+    Some(format!("S3's clock is {} min {direction} this machine's", ahead.unsigned_abs() / 60))
 }
 
 /// The code and message of S3's error document, which has no other words that help.
@@ -173,6 +222,20 @@ mod tests {
             |seconds| Trouble::Throttled { status: 503, retry_after: Some(Duration::from_secs(seconds)) };
         assert_eq!(streak.next("a", &throttled(7), 0.0).unwrap(), Duration::from_secs(7));
         assert_eq!(streak.next("a", &throttled(86_400), 0.0).unwrap(), LONGEST_RETRY_AFTER);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_named_in_the_refusal() {
+        let now: Timestamp = "2026-11-25T15:00:00Z".parse().unwrap();
+        let refusal = |date: &str| {
+            let head = [(DATE, date.parse().unwrap())].into_iter().collect();
+            format!("{:?}", classify("a", &head, StatusCode::FORBIDDEN, "", now))
+        };
+        let ahead = refusal("Wed, 25 Nov 2026 16:00:05 GMT");
+        assert!(ahead.contains("S3's clock is 60 min ahead of this machine's"), "{ahead}");
+        let behind = refusal("Wed, 25 Nov 2026 13:59:00 GMT");
+        assert!(behind.contains("S3's clock is 61 min behind this machine's"), "{behind}");
+        assert!(!refusal("Wed, 25 Nov 2026 15:01:00 GMT").contains("clock"));
     }
 
     #[test]

@@ -35,18 +35,13 @@ impl Staging {
         Manifest::parse(&bytes).ok()
     }
 
+    /// Takes up the version with this manifest.
     pub(crate) fn open(store: &Store, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
         let digest = manifest.digest();
         let dir = store.staging_path(&digest);
         store.pins().insert(digest, Arc::clone(&manifest));
         let staging = Self { store: store.clone(), digest, dir, manifest, verified: Mutex::default() };
-        fs::create_dir_all(&staging.dir).map_err(StoreError::io("create folder", &staging.dir))?;
-        let only_ours = Permissions::from_mode(0o700);
-        fs::set_permissions(&staging.dir, only_ours).map_err(StoreError::io("protect", &staging.dir))?;
-        let path = staging.dir.join(nave_manifest::MANIFEST_FILE);
-        if !path.exists() {
-            durable::replace(&path, &staging.manifest.to_canonical_bytes(), durable::READ_ONLY)?;
-        }
+        make_folder(&staging.dir, &staging.manifest)?;
         Ok(staging)
     }
 
@@ -160,10 +155,31 @@ impl Staging {
     }
 }
 
+impl Store {
+    /// Keeps the manifest of a version that is about to be pulled.
+    pub(crate) fn expect(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        if self.has(&manifest.digest()) {
+            return Ok(());
+        }
+        make_folder(&self.staging_path(&manifest.digest()), manifest)
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         self.store.pins().remove(&self.digest);
     }
+}
+
+fn make_folder(dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    fs::create_dir_all(dir).map_err(StoreError::io("create folder", dir))?;
+    let only_ours = Permissions::from_mode(0o700);
+    fs::set_permissions(dir, only_ours).map_err(StoreError::io("protect", dir))?;
+    let path = dir.join(nave_manifest::MANIFEST_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    durable::replace(&path, &manifest.to_canonical_bytes(), durable::READ_ONLY)
 }
 
 fn remove_all(dir: &Path) -> Result<(), StoreError> {
