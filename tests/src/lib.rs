@@ -27,7 +27,7 @@ pub use hub::{Hub, HubSettings, SERVICE_ACCOUNT, SYSTEM_NAMESPACE};
 pub use kubectl::Kubectl;
 pub use openssf::OpenSsf;
 pub use ports::{free_port, free_port_pair};
-pub use proxy::{Fault, FaultProxy, Traffic};
+pub use proxy::{Fault, FaultProxy, Passed, Traffic};
 pub use runtime::{HookCall, HookRuntime};
 pub use s3::S3Server;
 pub use spoke::{JoinInstructions, Spoke, SpokeSettings};

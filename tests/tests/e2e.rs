@@ -26,6 +26,8 @@ mod identity;
 mod kills;
 #[path = "e2e/lifecycle.rs"]
 mod lifecycle;
+#[path = "e2e/pull_faults.rs"]
+mod pull_faults;
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
 #[path = "e2e/site.rs"]

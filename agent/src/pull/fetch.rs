@@ -104,7 +104,7 @@ impl Body<'_> {
             None => return self.left.map_or(Ok(None), |missing| Err(Trouble::Short { missing })),
         };
         let length = piece.len() as u64;
-        self.meter.fetched(length);
+        self.meter.fetched(length, !self.whole);
         if let Some(left) = &mut self.left {
             *left = left
                 .checked_sub(length)

@@ -47,9 +47,12 @@ impl Meter {
         self.progress.send_modify(change);
     }
 
-    /// Bytes came over the network.
-    pub(super) fn fetched(&self, bytes: u64) {
-        self.moved();
+    /// Bytes came over the network. `kept` = they need not come again if the connection ends now; only those count as
+    /// getting on.
+    pub(super) fn fetched(&self, bytes: u64, kept: bool) {
+        if kept {
+            self.moved();
+        }
         self.progress.send_modify(|progress| {
             progress.bytes_fetched += bytes;
             progress.trouble.clear();

@@ -115,6 +115,7 @@ impl Crew {
             self.recovery.wait_for_window().await;
             let failure = match self.try_small(&file, corrupt > 0).await {
                 Ok(None) => {
+                    self.recovery.meter.moved();
                     self.recovery.urls.finish(&file.path);
                     if let Some(sharing) = &self.sharing {
                         sharing.verified_file(&file.sha256);
@@ -266,6 +267,7 @@ impl Crew {
         match joined(writing.await)? {
             Arrival::Written => {
                 attempt.streak.broken();
+                self.recovery.meter.moved();
                 let length = u64::from(file.chunks[chunk].length);
                 self.recovery.meter.change(|progress| progress.bytes_done += length);
                 if let Some(sharing) = &self.sharing {

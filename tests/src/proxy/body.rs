@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, stream};
 
-use super::{Fault, Shared};
+use super::{Fault, Passed, Shared};
 
 /// A line that all bodies share.
 #[derive(Debug, Default)]
@@ -48,20 +48,31 @@ impl Line {
 struct Relay {
     shared: Arc<Shared>,
     path: String,
+    answer: usize,
     fault: Option<Fault>,
+    /// Bytes that may pass.
+    limit: u64,
     source: stream::BoxStream<'static, reqwest::Result<Bytes>>,
     passed: u64,
     over: bool,
 }
 
+/// The body of `response`, whose head says `length`.
 pub(super) fn relay(
     shared: Arc<Shared>,
-    path: String,
-    fault: Option<Fault>,
-    answer: reqwest::Response,
+    passed: Passed,
+    length: u64,
+    response: reqwest::Response,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let source = answer.bytes_stream().boxed();
-    let relay = Relay { shared, path, fault, source, passed: 0, over: false };
+    let source = response.bytes_stream().boxed();
+    let (path, fault) = (passed.path.clone(), passed.fault);
+    let limit = match fault {
+        Some(Fault::CutAfter(limit) | Fault::StallAfter(limit)) => limit,
+        Some(Fault::WrongLength) => length.saturating_sub(1),
+        _ => u64::MAX,
+    };
+    let answer = shared.begin(passed);
+    let relay = Relay { shared, path, answer, fault, limit, source, passed: 0, over: false };
     stream::unfold(relay, |mut relay| async move {
         let part = relay.next().await?;
         Some((part, relay))
@@ -73,35 +84,32 @@ impl Relay {
         if self.over {
             return None;
         }
-        if let Some(Fault::CutAfter(limit) | Fault::StallAfter(limit)) = self.fault
-            && self.passed == limit
-        {
+        if self.passed == self.limit {
             return self.give_up().await;
         }
         let part = match self.source.next().await? {
             Ok(part) => part,
             Err(error) => return Some(Err(io::Error::other(error))),
         };
-        let part = match self.fault {
-            Some(Fault::CutAfter(limit) | Fault::StallAfter(limit)) => self.up_to(limit, &part),
-            Some(Fault::FlipAt(at)) => self.flip(at, part),
-            Some(Fault::Unavailable | Fault::Forbidden | Fault::Delay(_)) | None => part,
-        };
+        let part = self.up_to_limit(&part);
+        let part = if let Some(Fault::FlipAt(at)) = self.fault { self.flip(at, part) } else { part };
         self.shared.line.pass(part.len()).await;
         self.passed += part.len() as u64;
-        self.shared.count(&self.path, part.len());
+        self.shared.count(&self.path, self.answer, part.len());
         Some(Ok(part))
     }
 
     /// What may still pass of this part.
-    fn up_to(&self, limit: u64, part: &Bytes) -> Bytes {
-        let left = usize::try_from(limit - self.passed).unwrap_or(usize::MAX);
+    fn up_to_limit(&self, part: &Bytes) -> Bytes {
+        let left = usize::try_from(self.limit - self.passed).unwrap_or(usize::MAX);
         part.slice(..left.min(part.len()))
     }
 
     async fn give_up(&mut self) -> Option<io::Result<Bytes>> {
-        if matches!(self.fault, Some(Fault::StallAfter(_))) {
-            std::future::pending::<()>().await;
+        match self.fault {
+            Some(Fault::StallAfter(_)) => std::future::pending::<()>().await,
+            Some(Fault::WrongLength) => return None,
+            _ => {}
         }
         // What passed before reaches the other side first; an error at once would take it along.
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,23 +1,24 @@
 //! A proxy in front of the S3 server that misbehaves as it is told: errors, bodies that end early, wrong bytes, stalls,
-//! delays, a thin line. It counts what went through. Signatures stay valid, since the Host header is passed on.
+//! delays, a thin line, a clock that is off. It counts what went through. Signatures stay valid, since the Host header
+//! is passed on.
 
+mod answer;
 mod body;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context as _;
-use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    http::{Method, StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
+use jiff::SignedDuration;
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::use_ring;
@@ -29,6 +30,12 @@ pub enum Fault {
     Unavailable,
     /// 403, as for an expired URL, without asking the server.
     Forbidden,
+    /// This status, without asking the server.
+    Status(u16),
+    /// The body and its Content-Length are one byte shorter than the answer's Content-Range says.
+    WrongLength,
+    /// The answer's Content-Range is not the one that was asked for.
+    WrongRange,
     /// The connection breaks after that many bytes of the body.
     CutAfter(u64),
     /// One bit of the byte at that offset of the body is wrong.
@@ -48,6 +55,21 @@ pub struct Traffic {
     pub bytes: u64,
     /// GETs that were answered by a fault.
     pub faults: u64,
+}
+
+/// One answer as it went through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Number of the connection that it went over, from 0.
+    pub connection: u64,
+    /// Of the object.
+    pub path: String,
+    /// The object's first byte that was sent.
+    pub begin: u64,
+    /// Bytes that were sent on.
+    pub bytes: u64,
+    /// What was done to it.
+    pub fault: Option<Fault>,
 }
 
 /// The proxy; ends when dropped.
@@ -70,6 +92,21 @@ struct Shared {
 struct Orders {
     pending: VecDeque<Order>,
     traffic: BTreeMap<String, Traffic>,
+    /// Answers with a body, in the order in which they began.
+    passed: Vec<Passed>,
+    latency: Duration,
+    clock_off: SignedDuration,
+}
+
+/// Which connection a request came over.
+#[derive(Clone, Copy, Debug)]
+struct Connection(u64);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Connection {
+    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 #[derive(Debug)]
@@ -86,8 +123,7 @@ impl FaultProxy {
     /// No port is free.
     pub async fn start(upstream: &str) -> anyhow::Result<Self> {
         use_ring();
-        let listener =
-            tokio::net::TcpListener::bind("127.0.0.1:0").await.context("binding the fault proxy")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the fault proxy")?;
         let address = listener.local_addr().context("asking for the fault proxy's address")?;
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
@@ -98,7 +134,8 @@ impl FaultProxy {
             orders: Mutex::default(),
             line: body::Line::default(),
         });
-        let app = Router::new().fallback(forward).with_state(Arc::clone(&shared));
+        let app = Router::new().fallback(answer::forward).with_state(Arc::clone(&shared));
+        let app = app.into_make_service_with_connect_info::<Connection>();
         let stop = CancellationToken::new();
         let ended = stop.clone();
         tokio::spawn(async move {
@@ -135,6 +172,22 @@ impl FaultProxy {
         self.shared.line.limit(bytes_per_second);
     }
 
+    /// Every answer begins that much later.
+    pub fn delay(&self, latency: Duration) {
+        self.shared.orders().latency = latency;
+    }
+
+    /// The server's clock is ahead by that much: it says so in its answers, and refuses what was signed more than a
+    /// quarter of an hour away from its own time.
+    pub fn set_clock_off(&self, ahead: SignedDuration) {
+        self.shared.orders().clock_off = ahead;
+    }
+
+    /// Every answer with a body whose path contains `path_part`, in the order in which they began.
+    pub fn passed(&self, path_part: &str) -> Vec<Passed> {
+        self.shared.orders().passed.iter().filter(|one| one.path.contains(path_part)).cloned().collect()
+    }
+
     /// What went through, for all paths that contain `path_part`.
     pub fn traffic(&self, path_part: &str) -> Traffic {
         let orders = self.shared.orders();
@@ -167,49 +220,16 @@ impl Shared {
         fault
     }
 
-    fn count(&self, path: &str, bytes: usize) {
-        self.orders().traffic.entry(path.to_owned()).or_default().bytes += bytes as u64;
+    /// An answer begins; gives its number, for [`Shared::count`].
+    fn begin(&self, passed: Passed) -> usize {
+        let mut orders = self.orders();
+        orders.passed.push(passed);
+        orders.passed.len() - 1
     }
-}
 
-async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let path = request.uri().path().to_owned();
-    let fault = if request.method() == Method::GET { shared.next_fault(&path) } else { None };
-    match fault {
-        Some(Fault::Unavailable) => return (StatusCode::SERVICE_UNAVAILABLE, SLOW_DOWN).into_response(),
-        Some(Fault::Forbidden) => return (StatusCode::FORBIDDEN, EXPIRED).into_response(),
-        Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
-        Some(Fault::CutAfter(_) | Fault::FlipAt(_) | Fault::StallAfter(_)) | None => {}
+    fn count(&self, path: &str, answer: usize, bytes: usize) {
+        let mut orders = self.orders();
+        orders.traffic.entry(path.to_owned()).or_default().bytes += bytes as u64;
+        orders.passed[answer].bytes += bytes as u64;
     }
-    match ask(&shared, request).await {
-        Ok(answer) => pass_on(shared, path, fault, answer),
-        Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
-    }
-}
-
-const SLOW_DOWN: &str = "<Error><Code>SlowDown</Code><Message>ordered by the test</Message></Error>";
-const EXPIRED: &str = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
-
-async fn ask(shared: &Shared, request: Request) -> anyhow::Result<reqwest::Response> {
-    let (parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().context("a request without a path")?;
-    let mut asked = shared.client.request(parts.method.clone(), format!("{}{target}", shared.upstream));
-    asked = asked.headers(parts.headers);
-    // A GET with a body of unknown length would be sent in chunks, which no signature foresees.
-    if parts.method != Method::GET && parts.method != Method::HEAD {
-        asked = asked.body(reqwest::Body::wrap_stream(body.into_data_stream()));
-    }
-    asked.send().await.with_context(|| format!("asking {}", shared.upstream))
-}
-
-fn pass_on(shared: Arc<Shared>, path: String, fault: Option<Fault>, answer: reqwest::Response) -> Response {
-    let mut response = Response::builder().status(answer.status());
-    for (name, value) in answer.headers() {
-        // They are about the hop, not about the object.
-        if name != header::CONNECTION && name != header::TRANSFER_ENCODING {
-            response = response.header(name, value);
-        }
-    }
-    let body = Body::from_stream(body::relay(shared, path, fault, answer));
-    response.body(body).unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response())
 }
