@@ -222,10 +222,12 @@ async fn fetch_optional(
 /// Whether the error says something of one object, and nothing of the pull.
 pub(super) const fn is_about_the_object(error: &PullError) -> bool {
     match error {
-        PullError::VersionBroken { .. } | PullError::AccessDenied { .. } | PullError::UrlsRefused { .. } => {
-            true
-        }
+        PullError::VersionBroken { .. }
+        | PullError::Missing { .. }
+        | PullError::AccessDenied { .. }
+        | PullError::UrlsRefused { .. } => true,
         PullError::Cancelled
+        | PullError::Untrusted { .. }
         | PullError::DigestMismatch { .. }
         | PullError::FileDigestMismatch { .. }
         | PullError::ManifestMismatch { .. }
