@@ -156,8 +156,24 @@ impl Stack {
     /// # Errors
     /// The plugin failed.
     pub async fn publish(&self, folder: &Path, model: &str, version: &str) -> anyhow::Result<String> {
+        let published = self.publish_with(folder, model, version, &[]).await?;
+        let digest = published["manifestDigest"].as_str().context("`nave publish` printed no digest")?;
+        Ok(digest.to_owned())
+    }
+
+    /// The same with more arguments; all that the plugin says.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn publish_with(
+        &self,
+        folder: &Path,
+        model: &str,
+        version: &str,
+        extra: &[&str],
+    ) -> anyhow::Result<Value> {
         let folder = folder.to_string_lossy();
-        let arguments = [
+        let mut arguments = vec![
             "nave",
             "publish",
             &folder,
@@ -172,9 +188,8 @@ impl Stack {
             "--credentials-secret",
             CREDENTIALS,
         ];
-        let published = self.kubectl.json(&arguments).await?;
-        let digest = published["manifestDigest"].as_str().context("`nave publish` printed no digest")?;
-        Ok(digest.to_owned())
+        arguments.extend(extra);
+        self.kubectl.json(&arguments).await
     }
 
     /// Creates or changes a PlacementPolicy in namespace default: this version, all at once, on what the labels match.

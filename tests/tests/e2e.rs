@@ -6,6 +6,8 @@
 mod away;
 #[path = "e2e/conflict.rs"]
 mod conflict;
+#[path = "e2e/deltas.rs"]
+mod deltas;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/faults.rs"]

@@ -1,6 +1,9 @@
 //! `publish`: a folder becomes a version in S3, and a ModelVersion that names it by digest.
 
+mod catalog;
+mod delta;
 mod hash;
+mod reader;
 mod scan;
 mod sign;
 mod storage;
@@ -9,7 +12,7 @@ mod version;
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use nave_crds::ModelVersion;
@@ -18,13 +21,15 @@ use nave_names::RelativePath;
 use serde::Serialize;
 
 use self::{
+    delta::Comparison,
+    reader::Reader,
     sign::Signing,
     storage::Storage,
     upload::{Destination, Present},
     version::{Creation, Described},
 };
 use crate::{
-    connection::Connection,
+    connection::{Connected, Connection},
     output::{self, Format},
 };
 
@@ -46,6 +51,10 @@ pub(crate) struct Publish {
     /// Leave hidden files and folders out instead of refusing them
     #[arg(long)]
     skip_hidden: bool,
+    /// Also store what a spoke needs that holds this version of the same model (a version or the name of a ModelVersion):
+    /// it then fetches the changes alone. May be given several times, and for a version that is published already
+    #[arg(long, value_name = "VERSION", conflicts_with = "dry_run")]
+    delta_from: Vec<String>,
     /// Hash and show, but send nothing anywhere
     #[arg(long)]
     dry_run: bool,
@@ -65,6 +74,9 @@ struct Published {
     signed: bool,
     /// False where the very same ModelVersion was there, and in a dry run.
     created: bool,
+    /// One for each `--delta-from`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deltas: Vec<delta::Outcome>,
     model_version: ModelVersion,
 }
 
@@ -86,6 +98,7 @@ impl Publish {
             uploaded: false,
             signed: signature.is_some(),
             created: false,
+            deltas: Vec::new(),
             model_version: version.clone(),
         };
         if self.dry_run {
@@ -94,9 +107,15 @@ impl Publish {
         let hub = connection.connect().await?;
         version.metadata.namespace = Some(hub.namespace().to_owned());
         version::check_free(&hub, &version).await?;
+        let bases = self.bases(&hub, &manifest).await?;
         let store = self.storage.open(Some(&hub)).await?;
         let destination = Destination { store, bucket: self.storage.bucket.clone(), prefix };
         published.uploaded = self.upload(&destination, &manifest, signature).await?;
+        // Before the ModelVersion, which is what spokes wait for.
+        for (name, base) in bases {
+            let version = Reader::folder(self.folder.clone(), manifest.clone());
+            published.deltas.push(Self::store_delta(&name, base, version, &destination).await?);
+        }
         published.created = version::create(&hub, &version).await? == Creation::Created;
         published.model_version = version;
         self.say(&published, "published", out)
@@ -134,6 +153,36 @@ impl Publish {
         }
     }
 
+    /// The versions to make deltas from, before anything is uploaded.
+    async fn bases(&self, hub: &Connected, manifest: &Manifest) -> anyhow::Result<Vec<(String, Reader)>> {
+        let mut bases = Vec::new();
+        for name in &self.delta_from {
+            let (version, digest) = version::base(hub, self.described.model.as_str(), name).await?;
+            if digest == manifest.digest() {
+                bail!("--delta-from {name}: that is this very version ({digest})");
+            }
+            let source = &version.spec.source.s3;
+            let store = storage::open(source, Some(hub)).await?;
+            let base = Reader::s3(store, &source.bucket, &source.prefix, &digest).await;
+            bases.push((name.clone(), base.with_context(|| format!("--delta-from {name}"))?));
+        }
+        Ok(bases)
+    }
+
+    async fn store_delta(
+        name: &str,
+        base: Reader,
+        version: Reader,
+        destination: &Destination,
+    ) -> anyhow::Result<delta::Outcome> {
+        let comparing = || format!("making the delta from {name}");
+        let comparison = Comparison::of(base, version).await.with_context(comparing)?;
+        let bar = progress("delta", comparison.whole_bytes());
+        let outcome = comparison.store(name, destination, &bar).await.with_context(comparing)?;
+        bar.finish_and_clear();
+        Ok(outcome)
+    }
+
     fn say(&self, published: &Published, verb: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         if self.output == Format::Json {
             return output::json(out, published);
@@ -149,6 +198,18 @@ impl Publish {
         let there = if published.uploaded || self.dry_run { "" } else { " (was there already)" };
         let signed = if published.signed { ", signed" } else { "" };
         writeln!(out, "s3://{}/{}{there}{signed}", s3.bucket, s3.prefix)?;
+        for delta in &published.deltas {
+            let (from, whole) = (&delta.from, HumanBytes(delta.whole_bytes));
+            if delta.stored {
+                let (fetched, saved) = (HumanBytes(delta.delta_bytes), delta.percent_saved());
+                writeln!(
+                    out,
+                    "delta from {from}: a spoke that holds it fetches {fetched} in place of {whole} ({saved:.1}% less)"
+                )?;
+            } else {
+                writeln!(out, "delta from {from}: saves nothing of {whole}, not stored")?;
+            }
+        }
         let name = published.model_version.metadata.name.as_deref().unwrap_or_default();
         let state = match (self.dry_run, published.created) {
             (true, _) => "not created (dry run)",

@@ -55,28 +55,35 @@ impl Storage {
 
     /// A client of the bucket.
     pub(super) async fn open(&self, hub: Option<&Connected>) -> anyhow::Result<Arc<dyn ObjectStore>> {
-        let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: RETRY };
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(&self.bucket)
-            .with_region(&self.region)
-            .with_retry(retry);
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
-        }
-        if !environment_has_keys() {
-            let keys = self.keys(hub).await?;
-            builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
-            if let Some(session) = keys.session {
-                builder = builder.with_token(session);
-            }
-        }
-        let store =
-            builder.build().with_context(|| format!("preparing uploads to bucket {}", self.bucket))?;
-        Ok(Arc::new(store))
+        open(&self.source(""), hub).await
     }
+}
 
-    async fn keys(&self, hub: Option<&Connected>) -> anyhow::Result<Keys> {
-        let (Some(name), Some(hub)) = (&self.credentials_secret, hub) else {
+/// A client of the bucket that a ModelVersion names.
+pub(super) async fn open(source: &S3Source, hub: Option<&Connected>) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    let S3Source { bucket, endpoint, region, credentials_secret, .. } = source;
+    let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: RETRY };
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_region(region.as_deref().unwrap_or("us-east-1"))
+        .with_retry(retry);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+    }
+    if !environment_has_keys() {
+        let keys = Keys::read(credentials_secret.as_ref(), hub).await?;
+        builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
+        if let Some(session) = keys.session {
+            builder = builder.with_token(session);
+        }
+    }
+    let store = builder.build().with_context(|| format!("preparing a client of bucket {bucket}"))?;
+    Ok(Arc::new(store))
+}
+
+impl Keys {
+    async fn read(secret: Option<&SecretReference>, hub: Option<&Connected>) -> anyhow::Result<Self> {
+        let (Some(SecretReference { name }), Some(hub)) = (secret, hub) else {
             bail!(
                 "no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a Secret with \
                  --credentials-secret"

@@ -51,7 +51,7 @@ impl Destination {
         format!("s3://{}/{}", self.bucket, self.prefix)
     }
 
-    fn key(&self, path: &str) -> anyhow::Result<Path> {
+    pub(super) fn key(&self, path: &str) -> anyhow::Result<Path> {
         let key = format!("{}{path}", self.prefix);
         Path::parse(&key).with_context(|| format!("{key:?} cannot be a key"))
     }
@@ -230,7 +230,7 @@ impl Destination {
         }
     }
 
-    fn failed(&self, doing: &str, error: &StoreError) -> anyhow::Error {
+    pub(super) fn failed(&self, doing: &str, error: &StoreError) -> anyhow::Error {
         failure::stored(error).context(format!("{doing} {}", self.url()))
     }
 

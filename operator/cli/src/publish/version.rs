@@ -3,12 +3,15 @@
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use nave_crds::{
     AcceleratorRequirement, Format, Lineage, ModelVersion, ModelVersionSpec, Requirements, S3Source, Source,
 };
 use nave_manifest::Manifest;
-use nave_names::{ModelName, VersionName};
+use nave_names::{Digest, ModelName, VersionName};
 
 use crate::{connection::Connected, failure};
 
@@ -144,6 +147,33 @@ pub(super) async fn create(hub: &Connected, version: &ModelVersion) -> anyhow::R
         .map_err(failure::said)
         .with_context(|| format!("creating {}", named(hub, version)))?;
     Ok(Creation::Created)
+}
+
+/// The ModelVersion of this model that is named so, or has this version; and its manifest's digest.
+pub(super) async fn base(
+    hub: &Connected,
+    model: &str,
+    wanted: &str,
+) -> anyhow::Result<(ModelVersion, Digest)> {
+    let namespace = hub.namespace();
+    let versions: Api<ModelVersion> = Api::namespaced(hub.client.clone(), namespace);
+    let listed = versions.list(&ListParams::default()).await.map_err(failure::said);
+    let listed = listed.with_context(|| format!("listing the ModelVersions of {namespace}"))?;
+    let mut known = listed.items.into_iter().filter(|version| version.spec.model == model);
+    let is_wanted = |version: &ModelVersion| {
+        version.spec.version == wanted || version.metadata.name.as_deref() == Some(wanted)
+    };
+    let Some(version) = known.find(is_wanted) else {
+        bail!(
+            "--delta-from: there is no ModelVersion of model {model} in {namespace} with version or name {wanted:?}"
+        );
+    };
+    let resolved = version.status.as_ref().and_then(|status| status.manifest_digest.as_deref());
+    let Some(digest) = resolved.or(version.spec.manifest_digest.as_deref()) else {
+        bail!("--delta-from: {} has no manifest digest yet: wait until it is Ready", named(hub, &version));
+    };
+    let digest = digest.parse().with_context(|| format!("manifest digest of {}", named(hub, &version)))?;
+    Ok((version, digest))
 }
 
 async fn find(hub: &Connected, version: &ModelVersion) -> anyhow::Result<Option<ModelVersion>> {
