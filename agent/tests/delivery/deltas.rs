@@ -1,6 +1,12 @@
 //! Pulls with a delta: what it saves, and that whatever is wrong with it costs bytes and never a version.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use nave_agent::pull::Progress;
 use nave_delta::{Catalog, Encoder, IndexWriter, Layout, MAGIC, Offer, catalog_path, delta_path, plan};
@@ -237,13 +243,16 @@ async fn a_connection_that_is_cut_loses_the_block_that_was_under_way() {
     let (digest, objects, path) = published();
     let size = objects[&path].len() as u64;
     let world = before_version_2(digest, objects).await;
-    world
-        .server
-        .script(move |seen| (seen.path == path && seen.number % 2 == 0).then_some(Fault::CutAfter(size / 3)));
+    let asked = AtomicU64::new(0);
+    world.server.script(move |seen| {
+        // Every other one of the requests for the delta, whatever else is asked for between them.
+        let nth = (seen.path == path).then(|| asked.fetch_add(1, Ordering::Relaxed))?;
+        (nth % 2 == 1).then_some(Fault::CutAfter(size / 5))
+    });
     let progress = world.pull().await.unwrap();
     world.assert_held();
     assert_eq!((progress.delta_refusals, progress.bytes_rebuilt), (0, REBUILT));
-    assert!(progress.retries > 0);
+    assert!(progress.retries > 0, "{:?}", world.server.seen());
     let most = size + 2 * MIB as u64 + progress.retries * 20_000 + 20_000;
     assert!(world.server.sent() < most, "{} sent, expected less than {most}", world.server.sent());
 }
