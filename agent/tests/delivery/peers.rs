@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    server::Server,
+    server::{Fault, Server},
     world::{MIB, Source, noise, objects},
 };
 
@@ -194,6 +194,8 @@ async fn a_peer_that_lies_is_named_and_left_and_the_chunk_comes_from_elsewhere()
     let blob = liar.puller.store().blob_path(&version.sha256());
     fs::set_permissions(&blob, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&blob, noise(8, 6 * MIB)).unwrap();
+    // A link on which asking the peer comes before everything is there from S3.
+    version.server.script(|seen| seen.range.is_some().then_some(Fault::Slow(1 << 20)));
 
     let progress = node.pull(&version).await;
     assert!(progress.corrupt_chunks >= 1, "{progress:?}");
