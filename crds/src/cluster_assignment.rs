@@ -53,6 +53,9 @@ pub struct AssignmentEntry {
     /// The version's identity, `sha256:<hex>`; empty in a Wait entry.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub manifest_digest: String,
+    /// PEM of what the spoke checks the version's signature with; empty where the ModelVersion asks for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub signature_public_key: String,
     /// What to do.
     pub action: Action,
     /// When the planner told it; absent in a Wait entry.

@@ -34,7 +34,7 @@ pub use fine_tune_job::{
 pub use generate::all;
 pub use model_version::{
     AcceleratorRequirement, Format, Lineage, ModelVersion, ModelVersionClusters, ModelVersionSpec,
-    ModelVersionStatus, Requirements, Signature, Source,
+    ModelVersionStatus, Requirements, Signature, Source, VerifiedSignature,
 };
 pub use placement_policy::{
     DisruptionBudget, ModelReference, OnFailure, Placement, PlacementPolicy, PlacementPolicySpec,

@@ -185,9 +185,22 @@ pub struct ModelVersionStatus {
     /// When the manifest was read or computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Time>,
+    /// Whose signature was verified last, where the spec asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<VerifiedSignature>,
     /// On how many clusters it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clusters: Option<ModelVersionClusters>,
+}
+
+/// A signature that was verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedSignature {
+    /// PEM of the public key, or of the authorities, that it was verified with; spokes verify with it again.
+    pub public_key: String,
+    /// The key's hash, or the subject of the certificate that signed.
+    pub signer: String,
 }
 
 /// On how many clusters a version is.

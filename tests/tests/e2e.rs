@@ -32,6 +32,8 @@ mod lifecycle;
 mod pull_faults;
 #[path = "e2e/rollouts.rs"]
 mod rollouts;
+#[path = "e2e/signed.rs"]
+mod signed;
 #[path = "e2e/site.rs"]
 mod site;
 #[path = "e2e/six.rs"]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use nave_names::{Digest, ModelName};
 
+use crate::entry::Vouch;
+
 /// First wait after a failed pull. The puller itself retries single requests; this is a whole pull that gave up.
 const PULL_FIRST: SignedDuration = SignedDuration::from_secs(2);
 /// Longest wait between pulls: a bucket that comes back is noticed within this time.
@@ -22,6 +24,8 @@ pub const SWITCH_TRIES: u32 = 6;
 pub enum Subject {
     /// Getting a version's weights.
     Pull(Digest),
+    /// Getting a version's signature and checking it.
+    Verify(Vouch),
     /// Staging or switching to a version of a model.
     Switch(ModelName, Digest),
     /// Going back to what was served before.
@@ -83,7 +87,7 @@ impl Attempts {
     pub fn failed(&mut self, subject: Subject, what: Failed<'_>, now: Timestamp, jitter: f64) {
         let count = self.0.get(&subject).map_or(0, |failure| failure.count).saturating_add(1);
         let (first, longest) = match &subject {
-            Subject::Pull(_) => (PULL_FIRST, PULL_LONGEST),
+            Subject::Pull(_) | Subject::Verify(_) => (PULL_FIRST, PULL_LONGEST),
             Subject::Switch(..) | Subject::Tidy(_) | Subject::Remove(_) | Subject::Collect => {
                 (SWITCH_FIRST, SWITCH_LONGEST)
             }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use nave_names::Digest;
+
 use crate::{
     entry::Action,
     inventory::{Inventory, Job},
@@ -40,12 +42,29 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
             must(!inventory.held.contains(digest), "pulls what is held");
             let asked = |entry: &crate::Entry| entry.key == *key && entry.manifest_digest == *digest;
             must(ledger.entries().iter().any(asked), "pulls what nobody asks for");
+            let mut askers = ledger.entries().iter().filter(|entry| asked(entry));
+            must(askers.any(|entry| is_signed(entry, inventory)), "pulls what is not signed");
+        }
+        Step::Verify { vouch, .. } => {
+            must(!inventory.signed.contains(vouch), "verifies again what was verified");
+            let asked = ledger.entries().iter().any(|entry| {
+                entry.manifest_digest == vouch.manifest && !entry.signature_public_key.is_empty()
+            });
+            must(asked, "verifies what nobody asks for");
         }
         Step::CancelPull { digest } => {
             must(inventory.running.contains(&Job::Pull(*digest)), "cancels what is not running");
         }
-        Step::Stage { active, .. } => {
+        Step::Stage { model, active } => {
             must(inventory.held.contains(&active.digest), "stages what is not verified");
+            let served = inventory.models.get(model).and_then(|state| state.record.serving.as_ref());
+            let repaired = served.is_some_and(|serving| serving.digest == active.digest);
+            let mut askers = ledger
+                .entries()
+                .iter()
+                .filter(|entry| entry.key.model == *model && entry.manifest_digest == active.digest);
+            let signed = askers.any(|entry| is_signed(entry, inventory));
+            must(repaired || signed, "stages what is not signed");
         }
         Step::Activate { model, active, .. } | Step::Probe { model, active, .. } => {
             let state = inventory.models.get(model);
@@ -62,6 +81,7 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
                     && entry.action == Action::Serve
                     && entry.manifest_digest == active.digest
                     && inventory.runtimes.contains(&entry.runtime)
+                    && is_signed(entry, inventory)
             });
             must(known || asked, "serves what nobody asks for");
         }
@@ -89,6 +109,12 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
         }
         Step::Revert { .. } | Step::Adopt { .. } => {}
     }
+}
+
+fn is_signed(entry: &crate::Entry, inventory: &Inventory) -> bool {
+    let trust = Digest::of(entry.signature_public_key.as_bytes());
+    entry.signature_public_key.is_empty()
+        || inventory.signed.iter().any(|v| v.manifest == entry.manifest_digest && v.trust == trust)
 }
 
 fn check_roots(ledger: &Ledger, inventory: &Inventory, plan: &Plan, broken: &mut Vec<String>) {

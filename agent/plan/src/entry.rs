@@ -67,6 +67,23 @@ pub struct Entry {
     pub format: String,
 }
 
+/// A version, and what has to have signed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vouch {
+    /// Of the version's manifest.
+    pub manifest: Digest,
+    /// SHA-256 of the PEM text that its signature is checked with.
+    pub trust: Digest,
+}
+
+impl Entry {
+    /// Whose signature the entry asks for; `None` = nobody's.
+    pub fn vouch(&self) -> Option<Vouch> {
+        let trust = Digest::of(self.signature_public_key.as_bytes());
+        (!self.signature_public_key.is_empty()).then_some(Vouch { manifest: self.manifest_digest, trust })
+    }
+}
+
 /// Limits of the site for weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,7 +9,10 @@ use std::{
 use nave_names::{Digest, ModelName, Namespace, PolicyName, VersionName};
 use serde::{Deserialize, Serialize};
 
-use crate::{attempts::Attempts, entry::Entry};
+use crate::{
+    attempts::Attempts,
+    entry::{Entry, Vouch},
+};
 
 /// One version of a model as it is, or was, given to a runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ impl fmt::Display for Folder {
 pub enum Job {
     /// Weights on their way into the store.
     Pull(Digest),
+    /// A signature being fetched and checked.
+    Verify(Vouch),
     /// A step on a model. At most one at a time, so that steps of one model never cross.
     Model(ModelName),
     /// The store is dropping what is no root.
@@ -189,6 +194,8 @@ pub struct Inventory {
     pub held: BTreeSet<Digest>,
     /// Versions that the store has parts of.
     pub partial: BTreeSet<Digest>,
+    /// Versions whose signature this process has checked, and what with. Not kept on disk: a start checks again.
+    pub signed: BTreeSet<Vouch>,
     /// By model.
     pub models: BTreeMap<ModelName, ModelInventory>,
     /// Runtimes that this agent was configured with.
@@ -197,6 +204,13 @@ pub struct Inventory {
     pub attempts: Attempts,
     /// What is under way.
     pub running: BTreeSet<Job>,
+}
+
+impl Inventory {
+    /// Whether the entry asks for no signature, or for one that was checked.
+    pub fn is_vouched(&self, entry: &Entry) -> bool {
+        entry.vouch().is_none_or(|vouch| self.signed.contains(&vouch))
+    }
 }
 
 #[cfg(test)]

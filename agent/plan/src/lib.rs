@@ -14,7 +14,7 @@ mod rows;
 mod step;
 
 pub use attempts::{Attempts, Class, Failed, Failure, Subject};
-pub use entry::{Action, Entry, EntryKey, Transfer, Window};
+pub use entry::{Action, Entry, EntryKey, Transfer, Vouch, Window};
 pub use inventory::{Active, Folder, Inventory, Job, ModelInventory, Record};
 pub use ledger::{Desired, Ledger, Refusal};
 pub use plan::{Plan, plan};

@@ -8,10 +8,10 @@ use nave_names::{Digest, ModelName};
 
 use crate::{
     attempts::Subject,
-    entry::{Action, Entry},
+    entry::{Action, Entry, Vouch},
     inventory::{Active, Inventory, Job, ModelInventory},
     ledger::Ledger,
-    refuse::{refusals, refuse, serve_entries},
+    refuse::{refusals, refuse, refuse_unread, serve_entries},
     rows::{Row, plan_rows},
     step::Step,
 };
@@ -22,7 +22,7 @@ const DEFAULT_PROBE_SECONDS: u32 = 60;
 /// What to do, what to say, and when to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Pulls first (Serve before Prefetch), then by model.
+    /// Signatures first, then pulls (Serve before Prefetch), then by model.
     pub steps: Vec<Step>,
     /// One row for each (namespace, model, version) that is desired, held or served.
     pub rows: Vec<Row>,
@@ -36,7 +36,8 @@ pub struct Plan {
 pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
     let wanted = serve_entries(ledger, inventory);
     let refused = refusals(ledger, inventory);
-    let mut steps = plan_pulls(ledger, inventory, now);
+    let mut steps = plan_signatures(ledger, inventory, now);
+    steps.extend(plan_pulls(ledger, inventory, now));
     let models: BTreeSet<&ModelName> = inventory.models.keys().chain(wanted.keys()).collect();
     for model in models {
         let empty = ModelInventory::default();
@@ -49,6 +50,8 @@ pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
             })
         };
         let goal = match wanted.get(model) {
+            // Nothing is touched before its signature was checked; what is served until then stays.
+            Some(entry) if !inventory.is_vouched(entry) => Goal::Hold,
             Some(entry) => Goal::Serve(Active::of(entry), entry.probe_timeout_seconds),
             None if !ledger.is_told() || held_back() => Goal::Hold,
             None if state.record.serving.as_ref().is_some_and(|serving| serving.keep_on_removal) => {
@@ -81,6 +84,25 @@ enum Goal {
     Remove,
 }
 
+fn plan_signatures(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Step> {
+    let mut steps: BTreeMap<Vouch, Step> = BTreeMap::new();
+    for entry in ledger.entries() {
+        let Some(vouch) = entry.vouch() else { continue };
+        let under_way = inventory.running.contains(&Job::Verify(vouch));
+        let is_due = inventory.attempts.is_due(&Subject::Verify(vouch), now);
+        if inventory.is_vouched(entry) || under_way || !is_due || refuse_unread(entry, inventory).is_some() {
+            continue;
+        }
+        steps.entry(vouch).or_insert_with(|| Step::Verify {
+            key: entry.key.clone(),
+            vouch,
+            trust: entry.signature_public_key.clone(),
+            transfer: entry.transfer.clone(),
+        });
+    }
+    steps.into_values().collect()
+}
+
 fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Step> {
     let mut wanted: BTreeMap<Digest, &Entry> = BTreeMap::new();
     for entry in ledger.entries().iter().filter(|entry| needs_pull(entry, inventory)) {
@@ -95,7 +117,7 @@ fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Ste
             Job::Pull(digest) if !wanted.contains_key(digest) => {
                 steps.push(Step::CancelPull { digest: *digest });
             }
-            Job::Pull(_) | Job::Model(_) | Job::Collect => {}
+            Job::Pull(_) | Job::Verify(_) | Job::Model(_) | Job::Collect => {}
         }
     }
     let mut pulls: Vec<&Entry> = wanted
@@ -115,7 +137,10 @@ fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Ste
 }
 
 fn needs_pull(entry: &Entry, inventory: &Inventory) -> bool {
-    if inventory.held.contains(&entry.manifest_digest) || refuse(entry, inventory).is_some() {
+    if inventory.held.contains(&entry.manifest_digest)
+        || !inventory.is_vouched(entry)
+        || refuse(entry, inventory).is_some()
+    {
         return false;
     }
     let state = inventory.models.get(&entry.key.model);
@@ -228,6 +253,7 @@ fn plan_collect(
     let busy = inventory.running.iter().any(|job| match job {
         Job::Collect | Job::Model(_) => true,
         Job::Pull(digest) => garbage(digest),
+        Job::Verify(vouch) => garbage(&vouch.manifest),
     });
     let is_due = inventory.attempts.is_due(&Subject::Collect, now);
     if !ledger.is_told() || busy || !is_due {

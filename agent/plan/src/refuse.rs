@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use nave_names::ModelName;
 
 use crate::{
+    attempts::{Class, Subject},
     entry::{Action, Entry, EntryKey},
     inventory::{Active, Inventory},
     ledger::Ledger,
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryRefusal {
     /// A CamelCase word.
-    pub reason: &'static str,
+    pub reason: String,
     /// A sentence.
     pub message: String,
 }
@@ -28,7 +29,7 @@ pub fn refusals(ledger: &Ledger, inventory: &Inventory) -> BTreeMap<EntryKey, En
         let reason = refuse(entry, inventory).or_else(|| {
             let winner = winners.get(&entry.key.model).filter(|_| entry.action == Action::Serve)?;
             (winner.key != entry.key).then(|| EntryRefusal {
-                reason: "ModelTaken",
+                reason: "ModelTaken".to_owned(),
                 message: format!("model {} is served for {}", entry.key.model, winner.key),
             })
         });
@@ -39,14 +40,20 @@ pub fn refusals(ledger: &Ledger, inventory: &Inventory) -> BTreeMap<EntryKey, En
     refused
 }
 
+/// Why an entry cannot be followed, its signature included.
 pub(crate) fn refuse(entry: &Entry, inventory: &Inventory) -> Option<EntryRefusal> {
+    refuse_unread(entry, inventory).or_else(|| {
+        let failure = inventory.attempts.get(&Subject::Verify(entry.vouch()?))?;
+        let (reason, message) = (failure.reason.clone(), failure.message.clone());
+        (failure.class == Class::Failed).then_some(EntryRefusal { reason, message })
+    })
+}
+
+/// Why an entry cannot be followed, whatever its version is: there is no use in fetching anything of it.
+pub(crate) fn refuse_unread(entry: &Entry, inventory: &Inventory) -> Option<EntryRefusal> {
     if let Action::Unknown(number) = entry.action {
         let message = format!("this agent does not know action {number}: it is older than its hub");
-        return Some(EntryRefusal { reason: "ActionUnknown", message });
-    }
-    if !entry.signature_public_key.is_empty() {
-        let message = "this agent cannot check signatures, and serves nothing unchecked".to_owned();
-        return Some(EntryRefusal { reason: "SignatureUnsupported", message });
+        return Some(EntryRefusal { reason: "ActionUnknown".to_owned(), message });
     }
     if entry.action == Action::Serve && !inventory.runtimes.contains(&entry.runtime) {
         let known: Vec<&str> = inventory.runtimes.iter().map(String::as_str).collect();
@@ -55,7 +62,7 @@ pub(crate) fn refuse(entry: &Entry, inventory: &Inventory) -> Option<EntryRefusa
             entry.runtime,
             known.join(", ")
         );
-        return Some(EntryRefusal { reason: "RuntimeUnknown", message });
+        return Some(EntryRefusal { reason: "RuntimeUnknown".to_owned(), message });
     }
     None
 }

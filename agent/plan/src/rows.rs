@@ -78,7 +78,7 @@ pub(crate) fn plan_rows(
     for entry in entries {
         let key = (entry.key.namespace.clone(), entry.key.model.clone(), entry.key.version.clone());
         rows.entry(key).or_insert_with(|| match refused.get(&entry.key) {
-            Some(refusal) => Said::because(Phase::Rejected, None, refusal.reason, &refusal.message),
+            Some(refusal) => Said::because(Phase::Rejected, None, &refusal.reason, &refusal.message),
             None => say_entry(entry, inventory),
         });
     }
@@ -127,6 +127,12 @@ fn say_entry(entry: &Entry, inventory: &Inventory) -> Said {
     };
     if is_served {
         return Said::plain(Phase::Serving, Some(digest));
+    }
+    if !inventory.is_vouched(entry) {
+        let failure = entry.vouch().and_then(|vouch| inventory.attempts.get(&Subject::Verify(vouch)));
+        let said = failure.map(|failure| (failure.reason.as_str(), failure.message.as_str()));
+        let (reason, message) = said.unwrap_or_default();
+        return Said::because(Phase::Verifying, None, reason, message);
     }
     let held = inventory.held.contains(&digest);
     let verified = held.then_some(digest);

@@ -6,7 +6,7 @@ use nave_names::{Digest, ModelName};
 
 use crate::{
     attempts::Subject,
-    entry::{Action, EntryKey, Transfer},
+    entry::{Action, EntryKey, Transfer, Vouch},
     inventory::{Active, Folder, Job},
 };
 
@@ -21,6 +21,17 @@ pub enum Step {
         digest: Digest,
         /// A Serve goes before a Prefetch.
         action: Action,
+        /// Limits of the site.
+        transfer: Transfer,
+    },
+    /// Get the version's signature and check it against its manifest, before any of its weights are touched.
+    Verify {
+        /// The entry to ask URLs for.
+        key: EntryKey,
+        /// Which version, and whose signature.
+        vouch: Vouch,
+        /// What to check it with: PEM of a public key or of authorities.
+        trust: String,
         /// Limits of the site.
         transfer: Transfer,
     },
@@ -90,6 +101,7 @@ impl Step {
     pub fn job(&self) -> Job {
         match self {
             Self::Pull { digest, .. } | Self::CancelPull { digest } => Job::Pull(*digest),
+            Self::Verify { vouch, .. } => Job::Verify(*vouch),
             Self::Stage { model, .. }
             | Self::Activate { model, .. }
             | Self::Probe { model, .. }
@@ -105,6 +117,7 @@ impl Step {
     pub fn subject(&self) -> Subject {
         match self {
             Self::Pull { digest, .. } | Self::CancelPull { digest } => Subject::Pull(*digest),
+            Self::Verify { vouch, .. } => Subject::Verify(*vouch),
             Self::Stage { model, active }
             | Self::Activate { model, active, .. }
             | Self::Probe { model, active, .. } => Subject::Switch(model.clone(), active.digest),

@@ -30,6 +30,9 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
             };
             let mut entry = entry(&format!("p{policy}"), &format!("m{model}"), &version.to_string(), action);
             entry.keep_on_removal = keep;
+            if keep && version == 1 {
+                entry.signature_public_key = format!("PEM {policy}");
+            }
             if version == 2 && policy == 1 {
                 entry.runtime = "triton".into();
             }

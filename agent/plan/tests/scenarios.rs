@@ -173,14 +173,71 @@ fn an_unknown_runtime_or_action_is_refused_and_takes_nothing_away() {
     assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Rejected ActionUnknown"]);
 }
 
+fn signed(model: &str, version: &str) -> nave_agent_plan::Entry {
+    nave_agent_plan::Entry { signature_public_key: "PEM".into(), ..serve(model, version) }
+}
+
 #[test]
-fn weights_that_have_to_be_signed_are_not_served_unchecked() {
-    let mut spoke = Spoke::new();
-    let signed = nave_agent_plan::Entry { signature_public_key: "PEM".into(), ..serve("defects", "1") };
-    spoke.tell(&snapshot(1, &[signed])).unwrap();
+fn a_signature_is_checked_before_anything_of_a_version_is_touched() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[signed("defects", "2")])).unwrap();
     spoke.settle(done);
-    assert!(spoke.trace.is_empty());
-    assert_eq!(spoke.rows(), ["defects 1 Rejected SignatureUnsupported"]);
+    let steps = ["verify", "pull", "stage", "activate", "probe", "retire"];
+    let began = spoke.trace.iter().zip(steps).all(|(step, word)| step.starts_with(word));
+    assert!(began, "{:?}", spoke.trace);
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
+
+    // A start checks again, and disturbs nothing.
+    spoke.restart();
+    spoke.trace.clear();
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
+    spoke.settle(done);
+    assert_eq!(spoke.trace, ["verify defects 2"]);
+}
+
+#[test]
+fn what_is_not_rightly_signed_is_rejected_and_what_is_served_stays() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[signed("defects", "2")])).unwrap();
+    let fails = |step: &Step| match step {
+        Step::Verify { .. } => Outcome::Fails,
+        _ => Outcome::Done,
+    };
+    spoke.settle(fails);
+    assert_eq!(spoke.trace, ["verify defects 2 fails"]);
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Rejected Broken"]);
+    // It is looked at again, for its publisher may sign it.
+    spoke.wait(600);
+    spoke.settle(done);
+    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
+}
+
+#[test]
+fn weights_that_are_held_already_wait_for_their_signature_too() {
+    let mut spoke = serving_one();
+    spoke.tell(&snapshot(2, &[serve("defects", "1"), prefetch("defects", "2")])).unwrap();
+    spoke.settle(done);
+    spoke.trace.clear();
+    spoke.tell(&snapshot(3, &[signed("defects", "2")])).unwrap();
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Verifying"]);
+    let only_verify = |step: &Step| match step {
+        Step::Verify { .. } => Outcome::Fails,
+        _ => Outcome::Done,
+    };
+    spoke.settle(only_verify);
+    assert_eq!(spoke.trace, ["verify defects 2 fails"]);
+    assert_eq!(spoke.linked("defects").unwrap()[..2], *"1-");
+}
+
+#[test]
+fn one_policys_signature_is_not_anothers() {
+    let mut spoke = Spoke::new();
+    let mut other = signed("defects", "1");
+    other.key.policy = nave_names::PolicyName::new("other").unwrap();
+    other.signature_public_key = "another PEM".into();
+    spoke.tell(&snapshot(1, &[other, signed("signs", "1")])).unwrap();
+    let steps = spoke.plan().steps;
+    assert!(steps.len() == 2 && steps.iter().all(|step| matches!(step, Step::Verify { .. })), "{steps:?}");
 }
 
 #[test]

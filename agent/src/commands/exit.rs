@@ -80,7 +80,9 @@ impl From<PullError> for Failure {
             | PullError::DigestMismatch { .. }
             | PullError::FileDigestMismatch { .. }
             | PullError::ManifestMismatch { .. }
-            | PullError::ManifestRefused { .. } => Exit::Refused,
+            | PullError::ManifestRefused { .. }
+            | PullError::SignatureMissing { .. }
+            | PullError::SignatureRefused(_) => Exit::Refused,
             PullError::UrlsRefused { .. } | PullError::AccessDenied { .. } => Exit::Denied,
             PullError::SourceUnavailable { .. } | PullError::Untrusted { .. } => Exit::Unavailable,
             PullError::Store(_) => Exit::Disk,

@@ -146,6 +146,8 @@ impl S3Source {
             | PullError::FileDigestMismatch { .. }
             | PullError::ManifestMismatch { .. }
             | PullError::ManifestRefused { .. }
+            | PullError::SignatureMissing { .. }
+            | PullError::SignatureRefused(_)
             | PullError::Store(_)
             | PullError::Client(_) => return error.into(),
         };

@@ -84,6 +84,7 @@ impl Executor {
         let inventory = Inventory {
             held: held.into_iter().collect(),
             partial: store.unfinished()?.into_iter().collect(),
+            signed: [].into(),
             models: join(records, scans),
             runtimes: runtimes(&parts.config),
             attempts: Attempts::default(),

@@ -5,6 +5,7 @@ mod begin;
 mod model_step;
 mod publish;
 mod pulls;
+mod signatures;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,8 +15,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use nave_agent_plan::{
-    Attempts, Desired, EntryKey, EntryRefusal, Inventory, Job, Ledger, Plan, Refusal, Step, Subject, plan,
-    refusals,
+    Attempts, Desired, EntryKey, EntryRefusal, Inventory, Job, Ledger, Plan, Refusal, Step, Subject, Vouch,
+    plan, refusals,
 };
 use nave_names::{Digest, ModelName};
 use nave_runtime::drain::Drain;
@@ -89,6 +90,7 @@ type Collected = Result<(GcReport, Vec<Digest>, Vec<Digest>), StoreError>;
 /// What ended.
 enum Done {
     Pull(Digest, Result<(), PullError>),
+    Verify(Vouch, Result<(), PullError>),
     Model(Box<ModelDone>),
     Collect(Collected),
     Health(Condition),
@@ -226,11 +228,13 @@ impl Executor {
         for entry in &desired.entries {
             if desired.base.is_some() || !known.contains(entry) {
                 attempts.forget(&Subject::Pull(entry.manifest_digest));
+                entry.vouch().into_iter().for_each(|vouch| attempts.forget(&Subject::Verify(vouch)));
                 attempts.forget(&Subject::Switch(entry.key.model.clone(), entry.manifest_digest));
             }
         }
         attempts.retain(|subject| match subject {
             Subject::Pull(digest) => next.entries().iter().any(|entry| entry.manifest_digest == *digest),
+            Subject::Verify(vouch) => next.entries().iter().any(|entry| entry.vouch() == Some(*vouch)),
             Subject::Switch(model, digest) => next
                 .entries()
                 .iter()
@@ -246,6 +250,10 @@ impl Executor {
             Step::Pull { key, digest, action, transfer } => {
                 let pull = self.pulls.begin(&self.desk, key, digest, action, &transfer);
                 self.spawn(job, async move { Done::Pull(digest, pull.await) });
+            }
+            Step::Verify { key, vouch, trust, transfer } => {
+                let verify = self.begin_verify(key, vouch, &trust, &transfer);
+                self.spawn(job, async move { Done::Verify(vouch, verify.await) });
             }
             Step::CancelPull { digest } => self.pulls.cancel(&digest),
             // What the store collects by is on its disk: until that is this plan's, nothing is collected.
@@ -280,6 +288,7 @@ impl Executor {
         }
         match done.map(|(_, done)| done) {
             Ok(Done::Pull(digest, outcome)) => self.pull_done(digest, outcome),
+            Ok(Done::Verify(vouch, outcome)) => self.verify_done(vouch, outcome),
             Ok(Done::Model(done)) => self.model_done(*done).await,
             Ok(Done::Collect(outcome)) => self.collect_done(outcome),
             Ok(Done::Health(condition)) => self.serving = condition,

@@ -105,7 +105,11 @@ impl Executor {
                     tracing::info!(%model, "removed");
                 }
             }
-            Step::Pull { .. } | Step::CancelPull { .. } | Step::Adopt { .. } | Step::Collect { .. } => {}
+            Step::Pull { .. }
+            | Step::Verify { .. }
+            | Step::CancelPull { .. }
+            | Step::Adopt { .. }
+            | Step::Collect { .. } => {}
         }
     }
 
@@ -205,13 +209,18 @@ async fn take(
         Step::Revert { .. } => activator.revert(model, record.switching.as_ref(), serving).await,
         Step::Retire { folder, .. } => activator.retire(model, folder).await,
         Step::Remove { .. } => activator.remove(model, serving).await,
-        Step::Pull { .. } | Step::CancelPull { .. } | Step::Adopt { .. } | Step::Collect { .. } => Ok(()),
+        Step::Pull { .. }
+        | Step::Verify { .. }
+        | Step::CancelPull { .. }
+        | Step::Adopt { .. }
+        | Step::Collect { .. } => Ok(()),
     }
 }
 
 const fn word(step: &Step) -> &'static str {
     match step {
         Step::Pull { .. } => "pull",
+        Step::Verify { .. } => "verify",
         Step::CancelPull { .. } => "cancel",
         Step::Stage { .. } => "stage",
         Step::Activate { .. } => "activate",

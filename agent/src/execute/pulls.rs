@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A pull that gets no byte for so long says so and is begun anew, which asks for new URLs and new connections.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Running {
@@ -28,7 +28,7 @@ struct Running {
 
 #[derive(Debug)]
 pub(super) struct Pulls {
-    puller: Arc<Puller>,
+    pub(super) puller: Arc<Puller>,
     running: BTreeMap<Digest, Running>,
 }
 
@@ -109,7 +109,7 @@ impl Pulls {
     }
 }
 
-fn limits(transfer: &Transfer) -> Limits {
+pub(super) fn limits(transfer: &Transfer) -> Limits {
     // Windows that could not be read were refused with the whole desired set.
     let window = |window: &nave_agent_plan::Window| {
         Window::parse(&window.days, &window.start, &window.end, &window.time_zone).ok()
@@ -148,7 +148,7 @@ impl Executor {
 }
 
 /// Trouble on the way says nothing about the version.
-const fn classify(error: &PullError) -> Class {
+pub(super) const fn classify(error: &PullError) -> Class {
     match error {
         PullError::Cancelled | PullError::SourceUnavailable { .. } => Class::Transient,
         PullError::UrlsRefused { .. }
@@ -160,6 +160,8 @@ const fn classify(error: &PullError) -> Class {
         | PullError::FileDigestMismatch { .. }
         | PullError::ManifestMismatch { .. }
         | PullError::ManifestRefused { .. }
+        | PullError::SignatureMissing { .. }
+        | PullError::SignatureRefused(_)
         | PullError::Store(_)
         | PullError::Client(_) => Class::Failed,
     }

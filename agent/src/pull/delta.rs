@@ -232,6 +232,8 @@ pub(super) const fn is_about_the_object(error: &PullError) -> bool {
         | PullError::FileDigestMismatch { .. }
         | PullError::ManifestMismatch { .. }
         | PullError::ManifestRefused { .. }
+        | PullError::SignatureMissing { .. }
+        | PullError::SignatureRefused(_)
         | PullError::SourceUnavailable { .. }
         | PullError::Store(_)
         | PullError::Client(_) => false,

@@ -2,6 +2,7 @@
 
 use nave_manifest::ManifestError;
 use nave_names::Digest;
+use nave_signature::SignatureError;
 
 use crate::store::StoreError;
 
@@ -107,6 +108,15 @@ pub enum PullError {
         /// The rule that it breaks.
         source: ManifestError,
     },
+    /// The version has to be signed and is not.
+    #[error("the version has to be signed, and its model.sig {what}")]
+    SignatureMissing {
+        /// What is there instead.
+        what: String,
+    },
+    /// The version has to be signed, and its signature does not count.
+    #[error("the version's signature is refused")]
+    SignatureRefused(#[from] SignatureError),
     /// Nothing came for as long as the caller was willing to wait.
     #[error("no verified byte for {waited_seconds} s, last trouble: {trouble}")]
     SourceUnavailable {
@@ -135,6 +145,8 @@ impl PullError {
             Self::DigestMismatch { .. } | Self::FileDigestMismatch { .. } => "DigestMismatch",
             Self::ManifestMismatch { .. } => "ManifestMismatch",
             Self::ManifestRefused { source, .. } => source.name(),
+            Self::SignatureMissing { .. } => "SignatureMissing",
+            Self::SignatureRefused(error) => error.name(),
             Self::SourceUnavailable { .. } => "SourceUnavailable",
             Self::Store(error) => error.reason(),
             Self::Client(_) => "ClientSetup",
@@ -150,6 +162,8 @@ impl PullError {
             | Self::FileDigestMismatch { .. }
             | Self::ManifestMismatch { .. }
             | Self::ManifestRefused { .. }
+            | Self::SignatureMissing { .. }
+            | Self::SignatureRefused(_)
             | Self::UrlsRefused { .. } => true,
             Self::Cancelled
             | Self::AccessDenied { .. }

@@ -19,6 +19,7 @@ mod queue;
 mod recovery;
 mod run;
 mod sharing;
+mod signature;
 mod source;
 mod trouble;
 mod urls;

@@ -104,7 +104,7 @@ impl Puller {
         progress: watch::Sender<Progress>,
     ) -> Result<Manifest, PullError> {
         let rank = Rank { priority: Priority::Serve, size: 0 };
-        let recovery = self.recovery(source, rank, patience, progress);
+        let recovery = self.recovery_for(source, rank, patience, progress);
         let manifest = fetch_manifest(&recovery, expected).await?;
         self.store.expect(&manifest)?;
         Ok(manifest)
@@ -125,15 +125,9 @@ impl Puller {
     }
 
     async fn pull_alone(&self, digest: Digest, request: PullRequest) -> Result<Progress, PullError> {
-        let turn = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(running.entry(digest).or_default())
-        };
+        let turn = self.turn(digest);
         let _alone = turn.lock().await;
-        self.limiter.set_limits(&request.limits);
-        let rank = Rank { priority: request.priority, size: 0 };
-        let recovery = self.recovery(request.source, rank, request.patience, request.progress);
+        let recovery = self.recovery(request);
         if self.store.has(&digest) {
             recovery.meter.already_held(&self.store.manifest(&digest)?);
             return Ok(recovery.meter.now());
@@ -141,7 +135,21 @@ impl Puller {
         run(self.store.clone(), recovery, digest, self.neighbourhood.as_ref()).await
     }
 
-    fn recovery(
+    /// Whoever works on a version locks this while it does.
+    pub(crate) fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(running.entry(digest).or_default())
+    }
+
+    /// The means for a request; the site's limits as it brings them count from now on.
+    pub(super) fn recovery(&self, request: PullRequest) -> Recovery {
+        self.limiter.set_limits(&request.limits);
+        let rank = Rank { priority: request.priority, size: 0 };
+        self.recovery_for(request.source, rank, request.patience, request.progress)
+    }
+
+    fn recovery_for(
         &self,
         source: Arc<dyn UrlSource>,
         rank: Rank,

@@ -242,7 +242,7 @@ async fn fetch_all(crew: &Arc<Crew>, workers: u32, large: Vec<Arc<LargeFile>>) -
 }
 
 /// File system work away from the threads that serve the network.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, PullError> {
     spawn_blocking(work).await.map_err(|_| PullError::Cancelled)?.map_err(PullError::Store)

@@ -105,7 +105,7 @@ pub(super) fn write_ack(
                 .into_iter()
                 .map(|(key, refusal)| v1::EntryRefusal {
                     key: Some(write_key(&key)),
-                    reason: refusal.reason.to_owned(),
+                    reason: refusal.reason,
                     message: refusal.message,
                 })
                 .collect(),

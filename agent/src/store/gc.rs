@@ -54,6 +54,7 @@ impl Store {
             needed.extend(manifest.files().iter().map(|file| file.sha256));
         }
         self.remove_blobs(&needed, &mut report)?;
+        self.remove_signatures(stays, &mut report)?;
         self.remove_stagings(stays, &mut report)?;
         Ok(report)
     }

@@ -5,6 +5,7 @@
 //! lock                     held by the one process that writes
 //! roots.json               versions that must not go, and why
 //! blobs/<ab>/<sha256>      verified, 0444
+//! signatures/<sha256>.sig  of versions, by their manifest's digest; as they came
 //! manifests/<sha256>.json  one for each complete version; written after the last of its blobs
 //! staging/<sha256>/        a pull under way: manifest, parts, journals
 //! ```
@@ -21,6 +22,7 @@ mod materialise;
 mod part;
 mod roots;
 mod serve;
+mod signature;
 mod space;
 mod staging;
 mod verify;

@@ -49,6 +49,9 @@ impl Desk<'_> {
             model: spec.model.name.clone(),
             version: told.map(|told| told.version.to_string()).unwrap_or_default(),
             manifest_digest: told.map(|told| self.digest(policy, told)).unwrap_or_default(),
+            signature_public_key: told
+                .map(|told| self.signature_public_key(policy, told))
+                .unwrap_or_default(),
             action,
             told_at: told.and_then(|told| told.at).map(Time),
             previous_version: told.and_then(|told| told.previous.as_deref()).map(ToOwned::to_owned),
@@ -65,9 +68,24 @@ impl Desk<'_> {
         if !digest.is_empty() {
             return digest.to_owned();
         }
+        self.stored_entry(policy, told).map(|entry| entry.manifest_digest.clone()).unwrap_or_default()
+    }
+
+    /// What the version's signature is checked with; of one that is gone, what its entry carries already: no signature
+    /// ceases to be asked for by a deletion.
+    fn signature_public_key(&self, policy: &Policy, told: &Told) -> String {
+        match self.catalogue.find(&policy.key.namespace, policy.model(), &told.version) {
+            Some(version) => version.signature_public_key().to_owned(),
+            None => {
+                let stored = self.stored_entry(policy, told);
+                stored.map(|entry| entry.signature_public_key.clone()).unwrap_or_default()
+            }
+        }
+    }
+
+    fn stored_entry<'a>(&'a self, policy: &'a Policy, told: &Told) -> Option<&'a AssignmentEntry> {
         let same = |entry: &&AssignmentEntry| entry.model == policy.model() && entry.version == *told.version;
-        let stored = self.stored.entries_of(&policy.key).find(same);
-        stored.map(|entry| entry.manifest_digest.clone()).unwrap_or_default()
+        self.stored.entries_of(&policy.key).find(same)
     }
 }
 

@@ -67,7 +67,7 @@ fn on_the_wire(
         }),
         transfer: entry.transfer.as_ref().map(transfer),
         keep_on_removal: entry.on_removal == OnRemoval::Keep,
-        signature_public_key: String::new(),
+        signature_public_key: entry.signature_public_key.clone(),
         previous_version: entry.previous_version.clone().unwrap_or_default(),
         format,
     }
@@ -226,7 +226,7 @@ mod tests {
         let entry = |version: &str, action| {
             serde_json::json!({
                 "namespace": "vision", "policy": "p", "model": "m", "version": version, "action": action,
-                "manifestDigest": "sha256:1", "onRemoval": "Keep",
+                "manifestDigest": "sha256:1", "onRemoval": "Keep", "signaturePublicKey": "PEM",
                 "serving": {"runtime": "hook", "probe": {"timeout": "1m30s"}},
                 "transfer": {"maxBandwidth": "20Mi", "windows": [{"start": "22:00", "end": "06:00", "timeZone": "UTC"}]}
             })
@@ -241,6 +241,7 @@ mod tests {
         assert_eq!((transfer.max_bytes_per_second, transfer.windows.len()), (20 << 20, 1));
         assert_eq!(serve.serving.as_ref().unwrap().probe_timeout_seconds, 90);
         assert!(serve.keep_on_removal);
+        assert_eq!(serve.signature_public_key, "PEM");
         assert_eq!(serve.format, "onnx");
     }
 

@@ -9,6 +9,7 @@ use nave_manifest::{
     is_reserved,
 };
 use nave_names::{Digest, RelativePath};
+use nave_signature::{MAX_SIGNATURE_BYTES, SIGNATURE_FILE};
 use object_store::{
     GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, path::Path,
 };
@@ -62,7 +63,7 @@ impl Prefix<'_> {
     ///
     /// # Errors
     /// [`ResolveError`] names the object and the rule.
-    pub async fn resolve(&self, memory: &mut Memory) -> Result<Resolved, ResolveError> {
+    pub async fn resolve(&self, memory: &mut Memory) -> Result<(Resolved, Manifest), ResolveError> {
         let objects = self.list().await?;
         if let Some(published) = objects.manifest.clone() {
             return self.read(&objects, &published, memory).await;
@@ -78,7 +79,7 @@ impl Prefix<'_> {
             }
             Ok(Written::Ours) => {
                 memory.matching = objects.etags();
-                Ok(resolved(&manifest, true))
+                Ok((resolved(&manifest, true), manifest))
             }
             // Someone published in the meantime: that manifest counts, as for everyone who looks.
             Ok(Written::AlreadyThere) => {
@@ -128,7 +129,7 @@ impl Prefix<'_> {
         objects: &Objects,
         published: &ObjectMeta,
         memory: &mut Memory,
-    ) -> Result<Resolved, ResolveError> {
+    ) -> Result<(Resolved, Manifest), ResolveError> {
         let malformed = |source| ResolveError::ManifestMalformed { place: self.place(MANIFEST_FILE), source };
         let size = usize::try_from(published.size).unwrap_or(usize::MAX);
         if size > MAX_MANIFEST_BYTES {
@@ -141,7 +142,7 @@ impl Prefix<'_> {
         let manifest = Manifest::parse(&bytes).map_err(malformed)?;
         self.check(&manifest, objects, published, &memory.matching).await?;
         memory.matching = objects.etags();
-        Ok(resolved(&manifest, false))
+        Ok((resolved(&manifest, false), manifest))
     }
 
     /// The objects are the manifest's files. Sizes are compared; an object that was written after the manifest is
@@ -250,6 +251,21 @@ impl Prefix<'_> {
         }
     }
 
+    /// The signature beside the files; `None` where there is none, or something far too large for one.
+    pub async fn read_signature(&self) -> Result<Option<Vec<u8>>, ResolveError> {
+        let failed =
+            |error: &object_store::Error| SourceError::from_s3("read", self.place(SIGNATURE_FILE), error);
+        let found = match self.store.get(&self.prefix.clone().join(SIGNATURE_FILE)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(&error).into()),
+        };
+        if found.meta.size > MAX_SIGNATURE_BYTES {
+            return Ok(None);
+        }
+        Ok(Some(found.bytes().await.map_err(|error| failed(&error))?.to_vec()))
+    }
+
     async fn write(&self, manifest: &Manifest) -> Result<Written, ResolveError> {
         let only_new = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let put =
@@ -307,85 +323,5 @@ fn resolved(manifest: &Manifest, computed: bool) -> Resolved {
 }
 
 #[cfg(test)]
-mod tests {
-    use object_store::memory::InMemory;
-
-    use super::*;
-
-    async fn bucket(objects: &[(&str, &str)]) -> InMemory {
-        let store = InMemory::new();
-        for (key, body) in objects {
-            put(&store, key, body).await;
-        }
-        store
-    }
-
-    async fn put(store: &InMemory, key: &str, body: &str) {
-        store.put(&Path::from(key), body.to_owned().into()).await.unwrap();
-    }
-
-    async fn resolve(store: &InMemory, memory: &mut Memory) -> Result<Resolved, String> {
-        let prefix = Prefix { store, bucket: "w", prefix: Path::from("m/1") };
-        prefix.resolve(memory).await.map_err(|error| format!("{}: {error}", error.reason()))
-    }
-
-    #[tokio::test]
-    async fn a_manifest_is_computed_once_and_then_read() {
-        let store =
-            bucket(&[("m/1/model.onnx", "weights"), ("m/1/sub/labels.txt", "a"), ("m/10/other", "x")]).await;
-        put(&store, "m/1/model.sig", "not a file of the version").await;
-        let first = resolve(&store, &mut Memory::default()).await.unwrap();
-        assert_eq!((first.files, first.size, first.computed), (2, 8, true));
-        let second = resolve(&store, &mut Memory::default()).await.unwrap();
-        assert_eq!((second.digest, second.computed), (first.digest, false));
-        let written = store.get(&Path::from("m/1/manifest.json")).await.unwrap().bytes().await.unwrap();
-        assert_eq!(Digest::of(&written), first.digest);
-    }
-
-    #[tokio::test]
-    async fn an_object_that_changed_is_named_even_at_the_same_size() {
-        let store = bucket(&[("m/1/a.bin", "aaaa"), ("m/1/b.bin", "bbbb")]).await;
-        let mut memory = Memory::default();
-        resolve(&store, &mut memory).await.unwrap();
-        put(&store, "m/1/b.bin", "bbbb").await;
-        resolve(&store, &mut memory).await.expect("uploaded again, the same bytes");
-        put(&store, "m/1/b.bin", "bbbX").await;
-        for memory in [&mut memory, &mut Memory::default()] {
-            let error = resolve(&store, memory).await.unwrap_err();
-            assert!(error.starts_with("ObjectChanged: object m/1/b.bin was changed"), "{error}");
-        }
-        put(&store, "m/1/b.bin", "longer").await;
-        let error = resolve(&store, &mut memory).await.unwrap_err();
-        assert_eq!(error, "ObjectChanged: object m/1/b.bin has 6 bytes, 4 in the manifest");
-        store.delete(&Path::from("m/1/b.bin")).await.unwrap();
-        let error = resolve(&store, &mut memory).await.unwrap_err();
-        assert!(error.starts_with("ObjectMissing: object m/1/b.bin"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_a_version_is_refused_by_name() {
-        let error = resolve(&bucket(&[("m/2/a", "a")]).await, &mut Memory::default()).await.unwrap_err();
-        assert_eq!(error, "EmptyPrefix: there is no object below s3://w/m/1/");
-        let foreign = bucket(&[("m/1/a", "a"), ("m/1/manifest.json", "{}")]).await;
-        let error = resolve(&foreign, &mut Memory::default()).await.unwrap_err();
-        assert!(error.starts_with("ManifestMalformed: s3://w/m/1/manifest.json"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn folders_that_consoles_make_are_not_files() {
-        let store = bucket(&[("m/1", ""), ("m/1/sub", ""), ("m/1/sub/a", "a"), ("m/1/empty.txt", "")]).await;
-        assert_eq!(resolve(&store, &mut Memory::default()).await.unwrap().files, 2);
-    }
-
-    #[tokio::test]
-    async fn a_manifest_that_could_not_be_written_is_not_computed_again() {
-        let store = bucket(&[("m/1/a", "a")]).await;
-        let prefix = Prefix { store: &store, bucket: "w", prefix: Path::from("m/1") };
-        let objects = prefix.list().await.unwrap();
-        let entry = FileHasher::new(RelativePath::new("from-memory").unwrap()).finish();
-        let from_memory = Manifest::new(vec![entry]).unwrap();
-        let mut memory =
-            Memory { unwritten: Some((objects.etags(), from_memory.clone())), ..Memory::default() };
-        assert_eq!(prefix.resolve(&mut memory).await.unwrap().digest, from_memory.digest());
-    }
-}
+#[path = "manifest_tests.rs"]
+mod tests;

@@ -1,17 +1,18 @@
 //! The ModelVersion controller: gives each version its identity. It runs on the leader, looks at a version when it is
 //! new or its spec or annotations change, at intervals later, and with backoff while something is wrong.
 //!
-//! This file schedules; `manifest` reads or computes, `source` opens S3, `status` and `claims` decide.
+//! This file schedules; `manifest` reads or computes, `signature` verifies, `source` opens S3, `status` and
+//! `claims` decide.
 
 pub mod claims;
 pub mod error;
 pub mod manifest;
+pub mod signature;
 pub mod source;
 pub mod status;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -221,7 +222,13 @@ impl Resolver {
             return;
         }
         match &outcome {
-            Ok(_) => {
+            // A key or a signature may come any moment.
+            Ok((_, Signed::Unverified { reason, .. })) => {
+                tracked.failures = tracked.failures.saturating_add(1);
+                tracked.due = Some(now + backoff(tracked.failures));
+                tracing::debug!(namespace = name.0, version = name.1, reason, "signature not verified");
+            }
+            Ok((_, Signed::NotAsked | Signed::Verified(_))) => {
                 tracked.failures = 0;
                 tracked.due = Some(now + self.recheck);
             }
@@ -308,14 +315,16 @@ fn duplicate(version: &ModelVersion, winner: String) -> ResolveError {
     ResolveError::DuplicateVersion { model, version, winner }
 }
 
-/// One attempt: opens the source, reads or computes the manifest, and compares it to what is pinned.
+/// One attempt: opens the source, reads or computes the manifest, compares it to what is pinned, and checks the signature
+/// where one is asked for.
 async fn attempt(world: &World, version: &ModelVersion, memory: &mut Memory) -> Outcome {
     let namespace = version.namespace().unwrap_or_default();
     let source = &version.spec.source.s3;
     let store = source::open(&world.client, &namespace, source).await?;
     let prefix = Path::parse(source.prefix.trim_matches('/'))
         .map_err(|error| SourceError::Invalid(format!("prefix {:?}: {error}", source.prefix)))?;
-    let resolved = Prefix { store: &store, bucket: &source.bucket, prefix }.resolve(memory).await?;
+    let prefix = Prefix { store: &store, bucket: &source.bucket, prefix };
+    let (resolved, manifest) = prefix.resolve(memory).await?;
     let found = resolved.digest;
     if let Some(pinned) = version.spec.manifest_digest.as_ref().filter(|pinned| **pinned != found.to_string())
     {
@@ -325,31 +334,12 @@ async fn attempt(world: &World, version: &ModelVersion, memory: &mut Memory) -> 
     if let Some(before) = before.filter(|before| **before != found.to_string()) {
         return Err(ResolveError::ManifestChanged { resolved: before.clone(), found });
     }
-    let signed = check_signature(world, &namespace, version).await?;
+    let signed = match &version.spec.signature {
+        None => Signed::NotAsked,
+        Some(asked) => {
+            let reference = &asked.public_key_secret;
+            signature::check(&world.client, &namespace, reference, &prefix, &manifest).await?
+        }
+    };
     Ok((resolved, signed))
-}
-
-/// A version that asks for a signature is never Ready before this release can verify one: it fails closed.
-async fn check_signature(
-    world: &World,
-    namespace: &str,
-    version: &ModelVersion,
-) -> Result<Signed, ResolveError> {
-    let Some(signature) = &version.spec.signature else { return Ok(Signed::NotAsked) };
-    let reference = &signature.public_key_secret;
-    let api: Api<Secret> = Api::namespaced(world.client.clone(), namespace);
-    let secret = api.get_opt(&reference.name).await.map_err(|source| SourceError::SecretUnreadable {
-        namespace: namespace.to_owned(),
-        name: reference.name.clone(),
-        hint: "",
-        source: Box::new(source),
-    })?;
-    let has_key = secret.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(&reference.key));
-    if !has_key {
-        let message = format!("Secret {namespace}/{} has no key {}", reference.name, reference.key);
-        return Ok(Signed::Unverified { reason: "PublicKeyMissing", message });
-    }
-    let message =
-        "this release cannot verify signatures; a version that asks for one is not served".to_owned();
-    Ok(Signed::Unverified { reason: "SignatureUnsupported", message })
 }

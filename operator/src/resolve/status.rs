@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_crds::{
-    ModelVersion, ModelVersionStatus,
+    ModelVersion, ModelVersionStatus, VerifiedSignature,
     view::conditions::{self, Status, Update},
 };
 
@@ -18,6 +18,8 @@ pub type Outcome = Result<(Resolved, Signed), ResolveError>;
 pub enum Signed {
     /// None is asked for.
     NotAsked,
+    /// It is good, and of exactly the version's files.
+    Verified(VerifiedSignature),
     /// One is asked for; the version is not served.
     Unverified {
         /// One CamelCase word.
@@ -89,6 +91,14 @@ fn succeed(
             conditions::remove(&mut status.conditions, conditions::VERIFIED);
             let ready = update(conditions::READY, true, "Resolved", String::new());
             conditions::set(&mut status.conditions, ready, now);
+        }
+        Signed::Verified(signature) => {
+            let message = format!("signed by {}", signature.signer);
+            let verified = update(conditions::VERIFIED, true, "SignatureVerified", message);
+            conditions::set(&mut status.conditions, verified, now);
+            let ready = update(conditions::READY, true, "Verified", String::new());
+            conditions::set(&mut status.conditions, ready, now);
+            status.signature = Some(signature.clone());
         }
         Signed::Unverified { reason, message } => {
             for type_ in [conditions::VERIFIED, conditions::READY] {
@@ -172,12 +182,29 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_nobody_verified_fails_closed() {
-        let Ok((resolved, _)) = resolved() else { unreachable!() };
-        let unverified = Signed::Unverified { reason: "SignatureUnsupported", message: "not yet".into() };
-        let status = status_after(&version(), &Ok((resolved, unverified)), at(10));
-        assert_eq!(ready(&status), ("False", "SignatureUnsupported"));
+    fn only_a_verified_signature_makes_a_version_ready_that_asks_for_one() {
+        let look = |version: &ModelVersion, signed: Signed, second| {
+            let Ok((resolved, _)) = resolved() else { unreachable!() };
+            status_after(version, &Ok((resolved, signed)), at(second))
+        };
+        let foreign = || Signed::Unverified { reason: "SignedByAnotherKey", message: "no".into() };
+        let good = VerifiedSignature { public_key: "PEM".into(), signer: "key 1".into() };
+        let mut version = version();
+        let status = look(&version, foreign(), 10);
+        assert_eq!(ready(&status), ("False", "SignedByAnotherKey"));
         assert!(conditions::is_true(&status.conditions, conditions::RESOLVED));
         assert!(!conditions::is_true(&status.conditions, conditions::VERIFIED));
+        assert_eq!(status.signature, None);
+
+        version.status = Some(status);
+        let status = look(&version, Signed::Verified(good.clone()), 20);
+        assert_eq!(ready(&status), ("True", "Verified"));
+        assert!(conditions::is_true(&status.conditions, conditions::VERIFIED));
+        assert_eq!(status.signature, Some(good.clone()));
+
+        version.status = Some(status.clone());
+        assert_eq!(look(&version, Signed::Verified(good), 30), status, "nothing new is nothing written");
+        let status = look(&version, foreign(), 40);
+        assert_eq!(ready(&status), ("False", "SignedByAnotherKey"), "replaced by someone else's later");
     }
 }

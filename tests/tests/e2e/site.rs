@@ -57,11 +57,23 @@ impl Site {
 
     /// Publishes a version of files with random content, straight to the S3 server's own bucket.
     pub(crate) async fn publish(&self, name: &'static str, files: &[(&str, u64)]) -> Result<Version> {
+        self.publish_with(name, files, &[]).await
+    }
+
+    /// The same with further flags.
+    pub(crate) async fn publish_with(
+        &self,
+        name: &'static str,
+        files: &[(&str, u64)],
+        flags: &[&str],
+    ) -> Result<Version> {
         let folder = self.stack.folder().join(format!("published-{name}"));
         for (index, (file, size)) in files.iter().enumerate() {
             weights::write_random(&folder.join(file), *size, index as u64 + *size)?;
         }
-        let digest = self.stack.publish(&folder, MODEL, name).await?;
+        let published = self.stack.publish_with(&folder, MODEL, name, flags).await?;
+        let digest =
+            published["manifestDigest"].as_str().context("`nave publish` printed no digest")?.to_owned();
         Ok(Version { name, digest, files: weights::digests(&folder)? })
     }
 

@@ -101,6 +101,7 @@ impl Spoke {
         self.trace.push("restart".into());
         self.inventory.attempts = Default::default();
         self.inventory.running.clear();
+        self.inventory.signed.clear();
         for model in self.inventory.models.values_mut() {
             model.switched = false;
         }
@@ -150,6 +151,12 @@ impl Spoke {
                 if !killed {
                     self.inventory.partial.remove(digest);
                     self.inventory.held.insert(*digest);
+                    self.inventory.attempts.forget(&step.subject());
+                }
+            }
+            Step::Verify { vouch, .. } => {
+                if !killed {
+                    self.inventory.signed.insert(*vouch);
                     self.inventory.attempts.forget(&step.subject());
                 }
             }
@@ -215,6 +222,7 @@ impl Spoke {
 fn describe(step: &Step) -> String {
     match step {
         Step::Pull { key, action, .. } => format!("pull {} {} ({action:?})", key.model, key.version),
+        Step::Verify { key, .. } => format!("verify {} {}", key.model, key.version),
         Step::CancelPull { .. } => "cancel a pull".into(),
         Step::Stage { model, active } => format!("stage {model} {}", active.version),
         Step::Activate { model, active, .. } => format!("activate {model} {}", active.version),

@@ -7,6 +7,10 @@ use nave_crds::{ModelVersion, view::conditions};
 
 use super::quantity::parse_quantity;
 
+/// Stands for a key in an entry whose version asks for a signature that the hub has not verified: it is no key, so a spoke
+/// refuses the entry.
+const NOT_VERIFIED: &str = "not verified by the hub";
+
 /// How policies name a version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct VersionName {
@@ -64,6 +68,17 @@ impl Version {
     /// As an entry carries it; empty while it is not known.
     pub(crate) fn manifest_digest(&self) -> &str {
         self.object.status.as_ref().and_then(|status| status.manifest_digest.as_deref()).unwrap_or_default()
+    }
+
+    /// What spokes check the signature with, as an entry carries it; empty where none is asked for.
+    pub(crate) fn signature_public_key(&self) -> &str {
+        let verified = self.object.status.as_ref().and_then(|status| status.signature.as_ref());
+        match (&self.object.spec.signature, verified) {
+            (None, _) => "",
+            (Some(_), Some(verified)) => &verified.public_key,
+            // Nobody's signature passes this.
+            (Some(_), None) => NOT_VERIFIED,
+        }
     }
 
     /// Of several objects that claim one version: a usable one, then the oldest, then by name.
