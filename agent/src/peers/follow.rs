@@ -18,24 +18,33 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(15);
 /// The first answer comes at once, or the peer is as good as away.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
+fn concerns(share: &Share, peer: &ClusterName, named: &Named) -> bool {
+    named.get(peer).is_some_and(|peer| peer.assigned.contains(&share.digest))
+}
+
+/// Counts those who may have the version as company, before anything is fetched: a pull that believes for a moment that
+/// it is alone takes as much from S3 as it can.
+pub(super) fn expect_all(share: &Share, named: &Named) {
+    for peer in named.keys().filter(|peer| concerns(share, peer, named)) {
+        share.look(|view| view.expect(peer, Instant::now()));
+    }
+}
+
 /// Runs until it is aborted.
 pub(super) async fn follow_all(neighbourhood: Neighbourhood, share: Arc<Share>) {
     let mut named = neighbourhood.named();
     let mut followed: BTreeMap<ClusterName, Follower> = BTreeMap::new();
     loop {
         let now = Arc::clone(&named.borrow_and_update());
-        let concerns = |peer: &ClusterName, named: &Named| {
-            named.get(peer).is_some_and(|peer| peer.assigned.contains(&share.digest))
-        };
         followed.retain(|peer, _| {
-            concerns(peer, &now) || {
+            concerns(&share, peer, &now) || {
                 share.lose(peer);
                 false
             }
         });
-        for peer in now.keys().filter(|peer| concerns(peer, &now)) {
+        expect_all(&share, &now);
+        for peer in now.keys().filter(|peer| concerns(&share, peer, &now)) {
             followed.entry(peer.clone()).or_insert_with(|| {
-                share.look(|view| view.expect(peer, Instant::now()));
                 let follow = follow(neighbourhood.clone(), Arc::clone(&share), peer.clone());
                 Follower(tokio::spawn(follow).abort_handle())
             });

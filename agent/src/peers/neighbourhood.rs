@@ -139,6 +139,7 @@ impl Neighbourhood {
         let me = self.tls()?.cluster.clone();
         let share = Arc::new(Share::new(&me, digest, Arc::new(layout), verified));
         self.0.shares.send_modify(|shares| drop(shares.insert(digest, Arc::clone(&share))));
+        follow::expect_all(&share, &self.0.named.borrow());
         let followers = tokio::spawn(follow::follow_all(self.clone(), Arc::clone(&share)));
         Some(Running { share, neighbourhood: self.clone(), followers })
     }
@@ -212,5 +213,46 @@ impl Drop for Running {
         self.followers.abort();
         let ours = |share: &Arc<Share>| Arc::ptr_eq(share, &self.share);
         self.neighbourhood.0.shares.send_modify(|shares| shares.retain(|_, share| !ours(share)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use nave_manifest::{FileHasher, Manifest};
+    use nave_names::{CLUSTER_URI, RelativePath};
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    fn identity(cluster: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(format!("{CLUSTER_URI}{cluster}").try_into().unwrap())];
+        let chain = params.self_signed(&key).unwrap().pem();
+        let (cluster, key, now) = (ClusterName::new(cluster).unwrap(), key.serialize_pem(), Timestamp::now());
+        Identity { cluster, key, ca_bundle: chain.clone(), chain, not_before: now, not_after: now }
+    }
+
+    /// On one thread no other task runs before the first await: what is known at once was not left to one.
+    #[tokio::test]
+    async fn a_pull_knows_its_company_before_it_fetches_anything() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let folder = tempfile::tempdir().unwrap();
+        let site = Neighbourhood::new(Store::open(folder.path()).unwrap(), Metrics::default());
+        site.use_identity(&identity("node-1"));
+        let (shared, other) = (Digest::of(b"shared"), Digest::of(b"other"));
+        let assigned = vec![shared.to_string()];
+        let peer = v1::Peer { cluster: "node-2".into(), address: "127.0.0.1:1".into(), assigned };
+        site.name(v1::Peers { peers: vec![peer] });
+        let company = |digest| {
+            let file = FileHasher::new(RelativePath::new("weights").unwrap()).finish();
+            let layout = Layout::of(&Manifest::new(vec![file]).unwrap());
+            let verified = Bits::none(layout.len());
+            let running = site.begin(digest, layout, verified).unwrap();
+            running.look(|view| view.has_company())
+        };
+        assert!(company(shared));
+        assert!(!company(other), "a peer without the version is no company");
     }
 }
