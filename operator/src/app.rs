@@ -11,7 +11,7 @@ use nave_runtime::{
 };
 use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use nave_runtime::error_text::chain;
 
@@ -47,6 +47,8 @@ pub struct Running {
     pub bound: Bound,
     drain: Drain,
     tasks: JoinSet<anyhow::Result<()>>,
+    /// The watches outlive the parts: what is written last is written against what is stored.
+    _watches: DropGuard,
 }
 
 impl Running {
@@ -86,7 +88,9 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
     let mut tasks = JoinSet::new();
 
     let stop = drain.token();
-    let world = World::start(client.clone(), stop);
+    let watching = CancellationToken::new();
+    let world = World::start(client.clone(), &watching);
+    let watches = watching.drop_guard();
     for kind in Kind::ALL {
         let guard = readiness.guard(format!("list of {}", kind.name()));
         tasks.spawn(release_when_synced(world.clone(), kind, guard, stop.clone()));
@@ -138,7 +142,7 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
         address::write(path, &bound)?;
     }
     tracing::info!(grpc = %bound.grpc, http = %bound.http, "hub listens");
-    Ok(Running { bound, drain: drain.clone(), tasks })
+    Ok(Running { bound, drain: drain.clone(), tasks, _watches: watches })
 }
 
 /// What every replica runs for spokes.

@@ -87,9 +87,9 @@ impl Schedule {
         self.due.iter().filter(|(name, _)| !self.running.contains(*name)).map(|(_, at)| *at).min()
     }
 
-    /// Whether nothing is due or running.
-    pub(super) fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.running.is_empty()
+    /// Whether something could not be written when it was looked at last.
+    pub(super) fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
     }
 
     /// Everything that is due at any time is due now: the hub stops.
@@ -138,9 +138,9 @@ mod tests {
             assert_eq!(schedule.next(), Some(now + Duration::from_millis(wait)));
             now += Duration::from_millis(wait);
         }
-        assert!(!schedule.is_idle());
+        assert!(schedule.has_failures());
         schedule.take(now);
         schedule.ended(&name(), Ended::Unchanged, now);
-        assert!(schedule.is_idle());
+        assert!(!schedule.has_failures() && schedule.next().is_none());
     }
 }

@@ -23,16 +23,17 @@ pub(super) fn of_cluster(
     gateway: &str,
     now: Timestamp,
 ) -> Option<EdgeClusterStatus> {
-    let before = cluster.status.clone().unwrap_or_default();
-    if observed.link == Link::Down || (observed.link == Link::Lost && !is_ours(&before, gateway)) {
+    if !is_ours(cluster, observed.link, gateway) {
         return None;
     }
+    let before = cluster.status.clone().unwrap_or_default();
     let mut after = before.clone();
     after.observed_generation = cluster.metadata.generation;
     after.models = Some(counts(assignment, observed));
     match observed.link {
-        Link::Up => connected(&mut after, &before, observed, gateway),
-        Link::Down | Link::Lost => after.session = None,
+        // What it said before it went is as true within the grace period as it was.
+        Link::Up | Link::Down => connected(&mut after, &before, observed, gateway),
+        Link::Lost => after.session = None,
     }
     set_conditions(&mut after.conditions, cluster, observed, now);
     if same(&before, &after) {
@@ -44,8 +45,10 @@ pub(super) fn of_cluster(
     Some(after)
 }
 
-fn is_ours(status: &EdgeClusterStatus, gateway: &str) -> bool {
-    status.session.as_ref().is_some_and(|session| session.gateway == gateway)
+/// Whether this gateway is the one to write: a spoke without a session here may have one at another by now.
+fn is_ours(cluster: &EdgeCluster, link: Link, gateway: &str) -> bool {
+    let session = cluster.status.as_ref().and_then(|status| status.session.as_ref());
+    link == Link::Up || session.is_some_and(|session| session.gateway == gateway)
 }
 
 /// Times are stored in whole seconds, and `lastSeen` alone is no change.
@@ -218,10 +221,12 @@ fn ready(conditions: &[Condition]) -> (Status, String, String) {
 /// The status of the assignment. `None` = nothing to write.
 pub(super) fn of_assignment(
     assignment: &ClusterAssignment,
+    cluster: &EdgeCluster,
     observed: &Observed,
+    gateway: &str,
     now: Timestamp,
 ) -> Option<ClusterAssignmentStatus> {
-    if observed.link != Link::Up {
+    if observed.link == Link::Lost || !is_ours(cluster, observed.link, gateway) {
         return None;
     }
     let before = assignment.status.clone().unwrap_or_default();

@@ -62,6 +62,23 @@ fn a_healthy_spoke_is_ready_and_is_written_once() {
 }
 
 #[test]
+fn what_a_spoke_said_before_it_went_is_written_while_no_other_gateway_has_it() {
+    let cluster = stored(&spoke(32_000));
+    let mut observed = spoke(1);
+    let entries = v1::EntryReports { generation: 7, rows: Vec::new() };
+    let report = Report { entries: Some(entries), ..Report::default() };
+    observed.hear(report, None, at(21));
+    observed.link = Link::Down;
+    let status = of_cluster(&cluster, None, &observed, GATEWAY, at(22)).unwrap();
+    assert_eq!(status.capacity.unwrap().storage.unwrap().available_bytes, Some(1));
+    assert_eq!((status.session.unwrap().gateway.as_str(), status.last_seen), (GATEWAY, Some(Time(at(20)))));
+    let assignment = ClusterAssignment::default();
+    let rows = |gateway| of_assignment(&assignment, &cluster, &observed, gateway, at(22));
+    assert_eq!(rows(GATEWAY).unwrap().observed_generation, Some(7));
+    assert_eq!((of_cluster(&cluster, None, &observed, "hub-1", at(22)), rows("hub-1")), (None, None));
+}
+
+#[test]
 fn a_short_absence_is_no_news_and_a_long_one_makes_all_unknown() {
     let mut observed = spoke(32_000);
     let cluster = stored(&observed);
@@ -110,7 +127,8 @@ fn a_refused_generation_shows_on_the_assignment() {
         ..v1::DesiredAck::default()
     };
     observed.answered(ack, at(20));
-    let status = of_assignment(&ClusterAssignment::default(), &observed, at(20)).unwrap();
+    let status =
+        of_assignment(&ClusterAssignment::default(), &cluster(), &observed, GATEWAY, at(20)).unwrap();
     let acknowledged = conditions::find(&status.conditions, conditions::ACKNOWLEDGED).unwrap();
     assert_eq!((acknowledged.status.as_str(), acknowledged.reason.as_str()), ("False", "StaleGeneration"));
     assert_eq!(acknowledged.message, "generation 3: the ledger has 7");

@@ -37,6 +37,8 @@ use crate::{
 const WRITES: usize = 32;
 /// How long what is due may take to be written when the hub stops.
 const FLUSH: Duration = Duration::from_secs(5);
+/// Between two looks at what could not be written when the hub stops.
+const FLUSH_AGAIN: Duration = Duration::from_millis(100);
 const FIELD_MANAGER: &str = "nave-gateway";
 
 /// The table. Clones share it.
@@ -164,13 +166,18 @@ impl Table {
         }
     }
 
+    /// Looks at all that is marked, and at what could not be written again until it is. Grace periods are not waited for:
+    /// they are for the gateway to which the spokes go.
     async fn flush(&self, slots: &Arc<Semaphore>, looks: &mut JoinSet<()>) {
         loop {
+            while looks.join_next().await.is_some() {}
             self.state().schedule.hurry(Instant::now());
             self.start_due(slots, looks);
-            if looks.join_next().await.is_none() && self.state().schedule.is_idle() {
+            while looks.join_next().await.is_some() {}
+            if !self.state().schedule.has_failures() {
                 return;
             }
+            tokio::time::sleep(FLUSH_AGAIN).await;
         }
     }
 
@@ -200,7 +207,7 @@ impl Table {
         let now = Timestamp::now();
         let mut ended = Ended::Unchanged;
         if let Some(assignment) = &assignment
-            && let Some(status) = status::of_assignment(assignment, &observed, now)
+            && let Some(status) = status::of_assignment(assignment, &object, &observed, &self.0.gateway, now)
         {
             ended = self.write::<ClusterAssignment>("ClusterAssignment", cluster, None, json!(status)).await;
         }

@@ -43,7 +43,7 @@ async fn e2e_an_agent_that_is_told_to_stop_in_a_pull_goes_on_from_there() -> Res
     Ok(())
 }
 
-/// The spoke is told to connect elsewhere, and the Lease is given back.
+/// What a spoke said last is stored, it is told to connect elsewhere, and the Lease is given back.
 #[tokio::test]
 async fn e2e_fleet_a_hub_that_is_told_to_stop_drains() -> Result<()> {
     let mut stack = Stack::start().await?;
@@ -60,6 +60,7 @@ async fn e2e_fleet_a_hub_that_is_told_to_stop_drains() -> Result<()> {
         Ok(Progress::when(fact.as_deref() == Some("before"), (), format!("{fact:?}")))
     })
     .await?;
+    session.say(Message::Report(saying("after"))).await?;
     // An answer says that the hub has heard what came before it.
     session.say(Message::UrlRequest(UrlRequest { request_id: 1, ..UrlRequest::default() })).await?;
     session
@@ -70,6 +71,7 @@ async fn e2e_fleet_a_hub_that_is_told_to_stop_drains() -> Result<()> {
     stack.hub.stop().await?;
     let (status, _) = session.ended().await?;
     assert!(status.code() == Code::Unavailable && status.message().contains("connect again"), "{status}");
+    assert_eq!(fact().await?.as_deref(), Some("after"));
     let leases = stack.kubectl.json(&["get", "leases", "--namespace", nave_tests::SYSTEM_NAMESPACE]).await?;
     let all = leases["items"].as_array().cloned().unwrap_or_default();
     let held: Vec<_> = all.iter().filter(|lease| !lease["spec"]["holderIdentity"].is_null()).collect();
