@@ -255,6 +255,9 @@ fn run(weed: &Path, folder: &Path, identities: &Path, ports: &Ports) -> anyhow::
         command.arg("-logtostderr=true").arg("mini").arg(format!("-dir={}", data.display()));
         command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-webdav=false"]);
         command.args(["-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        // Every bucket takes at least one volume. Left alone, it allows one volume per GiB of free disk, and on a
+        // machine with 20 GiB free the 21st bucket's first upload is an InternalError.
+        command.args(["-volume.max=10000", "-master.volumeSizeLimitMB=1024"]);
         command.arg(format!("-s3.config={}", identities.display()));
         for (part, port) in ports.0 {
             command.arg(format!("-{part}.port={port}"));

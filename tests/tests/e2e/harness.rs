@@ -58,3 +58,14 @@ async fn e2e_faults_are_what_they_say() -> Result<()> {
     assert_eq!((traffic.requests, traffic.faults), (9, 5));
     Ok(())
 }
+
+/// As many as a whole run of the tests makes, and more than a small disk has GiB free.
+#[tokio::test]
+async fn e2e_the_s3_server_takes_fifty_buckets_on_any_disk() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let s3 = S3Server::shared_or_start(&Tools::load()?, folder.path()).await?;
+    let buckets: Vec<_> = (0..50).map(|n| format!("many-{}-{n}", std::process::id())).collect();
+    futures::future::try_join_all(buckets.iter().map(|bucket| s3.put(bucket, "object", "content")))
+        .await
+        .map(drop)
+}
