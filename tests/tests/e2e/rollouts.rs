@@ -66,7 +66,10 @@ async fn canary_that_fails(six: &Six) -> Result<()> {
     let status = six.wait_state(model, StepState::Complete).await?;
     assert_eq!(condition(&status, conditions::DEGRADED), says("False", "None"));
     assert_eq!(condition(&status, conditions::AVAILABLE), says("True", "AllServing"));
-    Ok(())
+    let rolled_out = ["RolloutStarted", "AllServing", "RolloutComplete"];
+    let rolled_back = ["RolloutStarted", "FailureBudgetUsedUp", "RollingBack", "RolledBack"];
+    let expected: Vec<_> = [&rolled_out[..], &rolled_back[..], &rolled_out[..]].concat();
+    six.wait_events(model, &expected).await
 }
 
 async fn approval(six: &Six) -> Result<()> {
@@ -80,7 +83,9 @@ async fn approval(six: &Six) -> Result<()> {
     assert_eq!(six.told(model, &version)?, SITES[..2], "nobody else without it");
     six.stack.kubectl.run(&["nave", "rollout", "approve", model]).await?;
     six.wait_serving(&SITES, model, &version).await?;
-    six.wait_state(model, StepState::Complete).await.map(drop)
+    six.wait_state(model, StepState::Complete).await?;
+    // One for each transition, none for waiting.
+    six.wait_events(model, &["RolloutStarted", "AwaitingApproval", "RolloutComplete", "AllServing"]).await
 }
 
 #[tokio::test]

@@ -145,4 +145,34 @@ impl Six {
         }
         Ok(told)
     }
+
+    /// Waits for as many Events of the policy; they have to be these, each as often as it is named.
+    pub(crate) async fn wait_events(&self, policy: &str, expected: &[&str]) -> Result<()> {
+        let seen = eventually("the policy's Events", LIMIT, || async {
+            let reasons = self.events(policy).await?;
+            Ok(Progress::when(reasons.len() >= expected.len(), reasons.clone(), format!("{reasons:?}")))
+        })
+        .await?;
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(seen, expected, "Events of {policy}");
+        Ok(())
+    }
+
+    /// Reasons, sorted; one that was counted twice is there twice.
+    async fn events(&self, policy: &str) -> Result<Vec<String>> {
+        let events = self.stack.kubectl.json(&["get", "events.events.k8s.io"]).await?;
+        let mut reasons = Vec::new();
+        for event in events["items"].as_array().context("no list of Events")? {
+            let regarding = &event["regarding"];
+            if regarding["kind"] != "PlacementPolicy" || regarding["name"] != policy {
+                continue;
+            }
+            let times = event["series"]["count"].as_u64().unwrap_or(1);
+            let reason = event["reason"].as_str().context("an Event without a reason")?;
+            reasons.extend((0..times).map(|_| reason.to_owned()));
+        }
+        reasons.sort_unstable();
+        Ok(reasons)
+    }
 }
