@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nave_tests::Stack;
 
-use crate::{process, publish_small, table::Table};
+use crate::{assigned, process, publish_small, table::Table};
 
 const SETTLE: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(60);
@@ -19,5 +19,7 @@ pub(crate) async fn measure(stack: &Stack, table: &mut Table) -> anyhow::Result<
     table.row("idle agent, memory (resident)", format!("{:.1} MB", cost.megabytes))?;
     table.row("idle agent, CPU over 60 s", format!("{:.1} mCPU", cost.millicores))?;
     stack.kubectl.run(&["delete", "placementpolicy", "idle"]).await?;
+    // What it reports last stays, and the parts after this one wait for an empty fleet.
+    assigned::empty(&stack.plane.client().await?).await?;
     spoke.stop().await
 }

@@ -1,5 +1,6 @@
-//! Pull throughput: `nave-agent pull`, which verifies every byte, against `s5cmd cp`, which verifies none; the same object,
-//! one after the other in turns, so that what else the machine does meets both.
+//! Pull throughput: `nave-agent pull`, which verifies every byte and leaves it durable on disk, against `s5cmd cp`, which
+//! does neither, and against `s5cmd cp` followed by `sync` and `sha256sum`; the same object, one after the other in turns,
+//! so that what else the machine does meets all.
 
 use std::{
     path::Path,
@@ -20,33 +21,37 @@ use crate::{
 
 const SIZES: [(&str, u64, usize); 2] = [("300 MB", 300_000_000, 5), ("1 GB", 1_000_000_000, 3)];
 
+const WEIGHTS: &str = "weights.bin";
+
 pub(crate) async fn measure(stack: &Stack, table: &mut Table) -> anyhow::Result<()> {
     for (name, size, rounds) in SIZES {
         say(&format!("publishing {name}"))?;
         let folder = stack.folder().join("pull").join(size.to_string());
-        weights::write_random(&folder.join("weights.bin"), size, size)?;
+        weights::write_random(&folder.join(WEIGHTS), size, size)?;
         let version = format!("{size}");
         stack.publish(&folder, "pull", &version).await?;
         std::fs::remove_dir_all(&folder)?;
         let prefix = prefix_of(stack, &version).await?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        // The first round warms the server's cache for both.
+        let mut turns = [Vec::new(), Vec::new(), Vec::new()];
+        // The first round warms the server's cache for all.
         for round in 0..=rounds {
-            let (nave, s5cmd) = (pull(stack, &prefix).await?, copy(stack, &prefix).await?);
+            let nave = pull(stack, &prefix).await?;
+            let (copied, checked) = copy(stack, &prefix).await?;
             if round > 0 {
-                ours.push(nave);
-                theirs.push(s5cmd);
+                turns.iter_mut().zip([nave, copied, checked]).for_each(|(all, took)| all.push(took));
             }
         }
-        let (nave, s5cmd) = (quantile(&mut ours, 0.5), quantile(&mut theirs, 0.5));
+        let [nave, copied, checked] = turns.map(|mut all| quantile(&mut all, 0.5));
         let rate = |took: Duration| size as f64 / 1e6 / took.as_secs_f64();
-        let result = format!(
-            "{:.0} MB/s to {:.0} MB/s: {:.2} times s5cmd (median of {rounds} turns each)",
-            rate(nave),
-            rate(s5cmd),
-            s5cmd.as_secs_f64() / nave.as_secs_f64()
-        );
-        table.row(&format!("pull of {name}, verified, to s5cmd"), result)?;
+        for (what, theirs) in [("s5cmd", copied), ("s5cmd, sync and sha256sum", checked)] {
+            let result = format!(
+                "{:.0} MB/s to {:.0} MB/s: {:.2} times theirs (median of {rounds} turns each)",
+                rate(nave),
+                rate(theirs),
+                theirs.as_secs_f64() / nave.as_secs_f64()
+            );
+            table.row(&format!("pull of {name}, verified and durable, to {what}"), result)?;
+        }
     }
     Ok(())
 }
@@ -63,26 +68,39 @@ async fn pull(stack: &Stack, prefix: &str) -> anyhow::Result<Duration> {
     let target = stack.folder().join("pulled");
     let mut command = Command::new(stack.tools.ours("nave-agent")?);
     command.args(["pull", prefix, "--to"]).arg(&target).args(["-o", "json"]);
-    timed(stack, command, &target).await
+    let began = Instant::now();
+    run(command.envs(stack.s3.environment())).await?;
+    let took = began.elapsed();
+    remove(&target)?;
+    Ok(took)
 }
 
-async fn copy(stack: &Stack, prefix: &str) -> anyhow::Result<Duration> {
+/// How long the copy took, and how long until it was as safe and as checked as what Nave pulls.
+async fn copy(stack: &Stack, prefix: &str) -> anyhow::Result<(Duration, Duration)> {
     let target = stack.folder().join("copied");
     std::fs::create_dir_all(&target)?;
+    let file = target.join(WEIGHTS);
     let mut command = Command::new(stack.tools.fetched("s5cmd")?);
-    command.env("S3_ENDPOINT_URL", stack.s3.endpoint());
-    command.args(["cp", &format!("{prefix}/weights.bin")]).arg(target.join("weights.bin"));
-    timed(stack, command, &target).await
+    command.env("S3_ENDPOINT_URL", stack.s3.endpoint()).envs(stack.s3.environment());
+    command.args(["cp", &format!("{prefix}/{WEIGHTS}")]).arg(&file);
+    let began = Instant::now();
+    run(&mut command).await?;
+    let copied = began.elapsed();
+    run(Command::new("sync").arg("--data").arg(&file)).await?;
+    run(Command::new("sha256sum").arg(&file)).await?;
+    let checked = began.elapsed();
+    remove(&target)?;
+    Ok((copied, checked))
 }
 
-async fn timed(stack: &Stack, mut command: Command, target: &Path) -> anyhow::Result<Duration> {
-    command.envs(stack.s3.environment()).stdin(Stdio::null());
-    let began = Instant::now();
-    let output = command.output().await.context("starting it")?;
-    let took = began.elapsed();
+async fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().await.with_context(|| format!("{command:?}"))?;
     anyhow::ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let size = std::fs::metadata(target.join("weights.bin")).context("what it fetched")?.len();
-    anyhow::ensure!(size > 0, "{command:?} fetched nothing");
-    std::fs::remove_dir_all(target)?;
-    Ok(took)
+    Ok(())
+}
+
+fn remove(target: &Path) -> anyhow::Result<()> {
+    let size = std::fs::metadata(target.join(WEIGHTS)).context("what was fetched")?.len();
+    anyhow::ensure!(size > 0, "{} is empty", target.display());
+    Ok(std::fs::remove_dir_all(target)?)
 }
