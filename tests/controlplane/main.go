@@ -4,6 +4,9 @@
 // It is for the demo and the tests: one data folder holds everything, every port is on loopback unless asked
 // otherwise, and it ends at once on SIGTERM. It never talks to a node; the node tests add kubelet and kube-scheduler
 // from the program in node/.
+//
+// Called by the name of etcd or kube-apiserver (a link will do) it is that program alone, with its own flags: a folder
+// of the two links is what KUBEBUILDER_ASSETS stands for.
 package main
 
 import (
@@ -11,15 +14,26 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	_ "time/tzdata" // time zones of CronJobs, on machines without a time zone database
 
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	"k8s.io/component-base/cli"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
 
 func main() {
+	switch filepath.Base(os.Args[0]) {
+	case "etcd":
+		etcdmain.Main(os.Args)
+		return
+	case "kube-apiserver":
+		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "controlplane:", err)
 		os.Exit(1)

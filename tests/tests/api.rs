@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
+#[path = "api/assets.rs"]
+mod assets;
 #[path = "api/charts.rs"]
 mod charts;
 #[path = "api/cli.rs"]

@@ -1,7 +1,7 @@
 //! kube-apiserver and etcd out of `KUBEBUILDER_ASSETS`, for machines without Go. There is no controller manager in it:
 //! nothing is garbage-collected, and no ServiceAccount comes by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rand::RngExt as _;
@@ -16,19 +16,37 @@ use crate::{
 pub(super) struct Envtest {
     api_server: Daemon,
     etcd: Daemon,
+    start: Start,
+}
+
+/// What a second start has to have from the first.
+#[derive(Debug)]
+struct Start {
+    assets: PathBuf,
+    folder: PathBuf,
+    /// etcd's for its clients and for its peers.
+    etcd: (u16, u16),
+    api_server: u16,
 }
 
 impl Envtest {
     pub(super) fn start(assets: &Path, folder: &Path, kubeconfig: &Path) -> anyhow::Result<Self> {
-        let (clients, peers, port) = (free_port()?, free_port()?, free_port()?);
-        let etcd = start_etcd(assets, folder, clients, peers)?;
+        let start = Start {
+            assets: assets.to_owned(),
+            folder: folder.to_owned(),
+            etcd: (free_port()?, free_port()?),
+            api_server: free_port()?,
+        };
         let token = hex::encode(rand::rng().random::<[u8; 16]>());
         write(&folder.join("tokens.csv"), &format!("{token},nave:admin,nave:admin,system:masters\n"))?;
         let key = rcgen::KeyPair::generate().context("making the service account key")?;
         write(&folder.join("service-account.key"), &key.serialize_pem())?;
-        let api_server = start_api_server(assets, folder, clients, port)?;
-        write(kubeconfig, &administrators(folder, port, &token))?;
-        Ok(Self { api_server, etcd })
+        // It reads no public key out of a PKCS #8 file.
+        write(&folder.join("service-account.pub"), &key.public_key_pem())?;
+        let etcd = start.etcd()?;
+        let api_server = start.api_server()?;
+        write(kubeconfig, &administrators(folder, start.api_server, &token))?;
+        Ok(Self { api_server, etcd, start })
     }
 
     pub(super) fn ensure_running(&mut self) -> anyhow::Result<()> {
@@ -40,50 +58,61 @@ impl Envtest {
         self.api_server.kill();
         self.etcd.kill();
     }
+
+    /// After `kill`: same data, same ports, same keys.
+    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
+        self.etcd = self.start.etcd()?;
+        self.api_server = self.start.api_server()?;
+        Ok(())
+    }
 }
 
-fn start_etcd(assets: &Path, folder: &Path, clients: u16, peers: u16) -> anyhow::Result<Daemon> {
-    let configure = |command: &mut std::process::Command| {
-        without_callers_settings(command);
-        command.arg("--data-dir").arg(folder.join("etcd"));
-        command.arg(format!("--listen-client-urls=http://127.0.0.1:{clients}"));
-        command.arg(format!("--advertise-client-urls=http://127.0.0.1:{clients}"));
-        command.arg(format!("--listen-peer-urls=http://127.0.0.1:{peers}"));
-        command.args(["--unsafe-no-fsync", "--log-level=error"]);
-    };
-    Daemon::start("etcd", &assets.join("etcd"), configure, &folder.join("etcd.log"))
-}
+impl Start {
+    fn etcd(&self) -> anyhow::Result<Daemon> {
+        let Self { assets, folder, etcd: (clients, peers), .. } = self;
+        let configure = |command: &mut std::process::Command| {
+            without_callers_settings(command);
+            command.arg("--data-dir").arg(folder.join("etcd"));
+            command.arg(format!("--listen-client-urls=http://127.0.0.1:{clients}"));
+            command.arg(format!("--advertise-client-urls=http://127.0.0.1:{clients}"));
+            command.arg(format!("--listen-peer-urls=http://127.0.0.1:{peers}"));
+            command.args(["--unsafe-no-fsync", "--log-level=error"]);
+        };
+        Daemon::start("etcd", &assets.join("etcd"), configure, &folder.join("etcd.log"))
+    }
 
-fn start_api_server(assets: &Path, folder: &Path, etcd: u16, port: u16) -> anyhow::Result<Daemon> {
-    let configure = |command: &mut std::process::Command| {
-        without_callers_settings(command);
-        let file = |name: &str| folder.join(name).display().to_string();
-        command.args([
-            format!("--etcd-servers=http://127.0.0.1:{etcd}"),
-            format!("--secure-port={port}"),
-            format!("--cert-dir={}", file("certificates")),
-            format!("--token-auth-file={}", file("tokens.csv")),
-            format!("--service-account-key-file={}", file("service-account.key")),
-            format!("--service-account-signing-key-file={}", file("service-account.key")),
-        ]);
-        command.args([
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--authorization-mode=RBAC",
-            "--endpoint-reconciler-type=none",
-            "--service-cluster-ip-range=10.96.0.0/16",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--allow-privileged=true",
-            // No controller manager makes the default ServiceAccount that this plugin insists on.
-            "--disable-admission-plugins=ServiceAccount",
-        ]);
-    };
-    Daemon::start(
-        "kube-apiserver",
-        &assets.join("kube-apiserver"),
-        configure,
-        &folder.join("kube-apiserver.log"),
-    )
+    fn api_server(&self) -> anyhow::Result<Daemon> {
+        let Self { assets, folder, etcd: (etcd, _), api_server } = self;
+        let configure = |command: &mut std::process::Command| {
+            without_callers_settings(command);
+            let file = |name: &str| folder.join(name).display().to_string();
+            command.args([
+                format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+                format!("--secure-port={api_server}"),
+                format!("--cert-dir={}", file("certificates")),
+                format!("--token-auth-file={}", file("tokens.csv")),
+                format!("--service-account-key-file={}", file("service-account.pub")),
+                format!("--service-account-signing-key-file={}", file("service-account.key")),
+            ]);
+            command.args([
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                "--authorization-mode=RBAC",
+                "--endpoint-reconciler-type=none",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--allow-privileged=true",
+                // No controller manager makes the default ServiceAccount that this plugin insists on.
+                "--disable-admission-plugins=ServiceAccount",
+            ]);
+        };
+        Daemon::start(
+            "kube-apiserver",
+            &assets.join("kube-apiserver"),
+            configure,
+            &folder.join("kube-apiserver.log"),
+        )
+    }
 }
 
 /// The certificate that kube-apiserver makes for itself is its own CA; the file is there before it answers.

@@ -123,7 +123,7 @@ impl ControlPlane {
     /// Starts it again after `kill`: same data, same port, same keys.
     ///
     /// # Errors
-    /// It did not become ready, or is not ours.
+    /// It did not become ready, or is somebody else's.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         match &mut self.running {
             Running::Ours { daemon, start } => {
@@ -131,7 +131,8 @@ impl ControlPlane {
                 std::fs::remove_file(&self.kubeconfig).context("removing the old kubeconfig")?;
                 *daemon = start.run()?;
             }
-            Running::Existing | Running::Envtest(_) => anyhow::bail!("only our own control plane restarts"),
+            Running::Envtest(envtest) => envtest.restart()?,
+            Running::Existing => anyhow::bail!("only a control plane that was started here restarts"),
         }
         self.wait_until_ready().await
     }
@@ -154,7 +155,8 @@ impl ControlPlane {
                 if !kubeconfig.exists() {
                     return Ok(Progress::Pending("no kubeconfig yet".to_owned()));
                 }
-                client(&kubeconfig).await?.apiserver_version().await?;
+                let ready = http::Request::get("/readyz").body(Vec::new())?;
+                client(&kubeconfig).await?.request_text(ready).await?;
                 Ok(Progress::Done(Ok(())))
             }
         })
