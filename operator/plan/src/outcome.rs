@@ -11,7 +11,7 @@ use crate::{
     conditions::{self, Facts},
     events,
     input::{Catalogue, Held, Policy, Spoke},
-    placement::{Member, place},
+    placement::{Member, Winner, place},
     rollout::{Look, Rolled, Seat, roll},
     status,
 };
@@ -39,7 +39,10 @@ pub(crate) fn decide<'a>(
 ) -> Outcome {
     let look = Look::new(policy, catalogue, now);
     let mut members: Vec<Member<'_>> = spokes.filter_map(|spoke| Member::of(policy, spoke)).collect();
-    let winner = |name: &Name| claims.of(name).map(|claim| Arc::from(format!("{} has it", claim.policy)));
+    let winner = |name: &Name| {
+        let claim = claims.of(name)?;
+        Some(Winner { text: format!("{} has it", claim.policy).into(), serves: claim.serves })
+    };
     let choice = place(policy, look.version, &mut members, winner);
     let rolled = roll(&look, &members, &choice.selected);
     let facts = Facts { policy, look: &look, choice: &choice, rolled: &rolled };

@@ -25,7 +25,7 @@ struct Row {
     rule: String,
     /// Commands of the scenarios; the question is put to policy `p` after them.
     given: String,
-    /// `selected`, `excluded`, `tell`, `failed`, `deferred`, `rolledBack` or `state`.
+    /// `selected`, `count` (of the selected), `excluded`, `tell`, `failed`, `deferred`, `rolledBack` or `state`.
     ask: String,
     /// The peer's answer.
     theirs: String,
@@ -51,6 +51,7 @@ fn answer(row: &Row) -> String {
     let names = |names: &[Name]| names.iter().map(|name| &**name).collect::<Vec<_>>().join(" ");
     match row.ask.as_str() {
         "selected" => names(&report.selected),
+        "count" => report.selected.len().to_string(),
         "tell" => names(&report.tell),
         "failed" => names(&report.failed),
         "deferred" => names(&report.deferred),

@@ -113,6 +113,42 @@ impl Play {
         })
     }
 
+    /// Every spoke has done what it is asked a minute later, but that one fails one version. What it holds beside that stays
+    /// on its disk.
+    fn work(&mut self, fails: (&str, &str)) {
+        let now: jiff::Timestamp = self.at.parse().unwrap();
+        self.at = (now + jiff::SignedDuration::from_mins(1)).to_string();
+        self.edit(|object| {
+            if object["kind"] != "ClusterAssignment" {
+                return;
+            }
+            let entries = object["spec"]["entries"].as_array().unwrap();
+            let before = object["status"]["entries"].as_array().cloned().unwrap_or_default();
+            let mut rows = Vec::new();
+            for entry in entries.iter().filter(|entry| entry["action"] != "Wait") {
+                let phase = match entry["action"].as_str().unwrap() {
+                    "Serve" if (object["metadata"]["name"] == fails.0) && (entry["version"] == fails.1) => {
+                        "Failed"
+                    }
+                    "Serve" => "Serving",
+                    _ => "Staged",
+                };
+                let same = before.iter().find(|row| {
+                    row["version"] == entry["version"] && row["phase"] == phase && told_before(entry, row)
+                });
+                rows.push(same.cloned().unwrap_or_else(|| row(entry, phase, &self.at)));
+            }
+            for old in before.iter().filter(|row| row["phase"] != "Failed") {
+                if rows.iter().all(|row: &Value| row["version"] != old["version"]) {
+                    let mut old = old.clone();
+                    old["phase"] = "Staged".into();
+                    rows.push(old);
+                }
+            }
+            object["status"] = json!({"observedGeneration": object["spec"]["generation"], "entries": rows});
+        });
+    }
+
     fn annotate(&self, name: &str, value: &str) {
         self.edit(|object| {
             if object["kind"] == "PlacementPolicy" {
@@ -120,6 +156,16 @@ impl Play {
             }
         });
     }
+}
+
+fn told_before(entry: &Value, row: &Value) -> bool {
+    let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    time(&entry["toldAt"]) <= time(&row["since"])
+}
+
+fn row(entry: &Value, phase: &str, since: &str) -> Value {
+    json!({"namespace": entry["namespace"], "model": entry["model"], "version": entry["version"],
+           "phase": phase, "digest": entry["manifestDigest"], "since": since})
 }
 
 fn state(document: &Value) -> &str {
@@ -186,6 +232,76 @@ fn api_a_rollout_is_played_through_with_nothing_but_plans() {
     );
     let document = play.plan();
     assert_eq!(names(&document, "tell"), ["bridge-d"]);
+}
+
+/// State, who is told, who failed, who was sent back, and what is waited for.
+fn told(document: &Value) -> String {
+    let lists =
+        ["tell", "failed", "rolledBack"].map(|list| format!("{list} [{}]", names(document, list).join(" ")));
+    let waits = document["policies"]["vision/bridges"]["waitingOn"].as_array().unwrap().iter();
+    let rules: Vec<&str> = waits.map(|wait| wait["rule"].as_str().unwrap()).collect();
+    format!("{} {} waits [{}]", state(document), lists.join(" "), rules.join(" "))
+}
+
+#[test]
+fn api_prefetch_failure_rollback_and_retry_are_played_through_with_nothing_but_plans() {
+    let mut first = policy("1");
+    first["spec"]["rollout"] = json!({});
+    let mut play = Play::new(&[
+        cluster("bridge-a", "True"),
+        cluster("bridge-b", "True"),
+        cluster("bridge-c", "True"),
+        version("1", "1"),
+        version("2", "2"),
+        first,
+    ]);
+    play.plan();
+    play.work(("", ""));
+    assert_eq!(state(&play.plan()), "Complete");
+
+    play.edit(|object| {
+        if object["kind"] == "PlacementPolicy" {
+            object["metadata"]["generation"] = 2.into();
+            object["spec"]["model"]["version"] = "2".into();
+            object["spec"]["rollout"] = json!({"prefetch": true, "steps": [{"clusters": 1}], "maxConcurrent": 1,
+                                              "onFailure": "Rollback"});
+        }
+    });
+    let mut story = Vec::new();
+    for fails in ["", "", "bridge-b", "", "", ""] {
+        story.push(told(&play.plan()));
+        play.work((fails, "2"));
+    }
+    let expected = [
+        "Prefetching tell [] failed [] rolledBack [] waits [Prefetch]",
+        "Updating tell [bridge-a] failed [] rolledBack [] waits [Soak InFlight]",
+        "Updating tell [bridge-b] failed [] rolledBack [] waits [MaxConcurrent InFlight]",
+        "RollingBack tell [] failed [bridge-b] rolledBack [bridge-b] waits [FailureBudget MaxConcurrent InFlight]",
+        "RollingBack tell [] failed [] rolledBack [bridge-a bridge-b] waits [FailureBudget InFlight]",
+        "RolledBack tell [] failed [] rolledBack [bridge-a bridge-b] waits [FailureBudget]",
+    ];
+    assert_eq!(story, expected);
+    assert_eq!(state(&play.plan()), "RolledBack", "nothing more until somebody asks for it");
+
+    play.annotate("nave.dev/retry", "cable-mended");
+    let mut story = Vec::new();
+    for _ in 0..5 {
+        story.push(told(&play.plan()));
+        play.work(("", ""));
+    }
+    let expected = [
+        "Prefetching tell [] failed [] rolledBack [] waits [Prefetch]",
+        "Updating tell [bridge-a] failed [] rolledBack [] waits [Soak InFlight]",
+        "Updating tell [bridge-b] failed [] rolledBack [] waits [MaxConcurrent InFlight]",
+        "Updating tell [bridge-c] failed [] rolledBack [] waits [InFlight]",
+        "Complete tell [] failed [] rolledBack [] waits []",
+    ];
+    assert_eq!(story, expected);
+    let last = play.plan();
+    assert_eq!(names(&last, "serving"), ["bridge-a", "bridge-b", "bridge-c"]);
+    let previous =
+        last["objects"].as_array().unwrap().iter().find(|object| object["kind"] == "PlacementPolicy");
+    assert_eq!(previous.unwrap()["status"]["previousVersion"], "1");
 }
 
 #[test]

@@ -60,12 +60,21 @@ pub(crate) struct Choice {
     pub(crate) ranking: Vec<Ranked>,
 }
 
-/// Chooses. `winner` says which policy before this one has a cluster, for people.
+/// Which policy before this one has a cluster.
+#[derive(Debug)]
+pub(crate) struct Winner {
+    /// For people.
+    pub(crate) text: Arc<str>,
+    /// It tells the cluster to serve, so that nobody else's entry stays.
+    pub(crate) serves: bool,
+}
+
+/// Chooses. `winner` says which policy before this one has a cluster.
 pub(crate) fn place(
     policy: &Policy,
     version: Option<&Version>,
     members: &mut [Member<'_>],
-    winner: impl Fn(&Name) -> Option<Arc<str>>,
+    winner: impl Fn(&Name) -> Option<Winner>,
 ) -> Choice {
     let frozen: Option<Arc<str>> = policy.frozen().map(Arc::from);
     let mut refusals: BTreeMap<usize, (ExclusionReason, Arc<str>)> = BTreeMap::new();
@@ -80,13 +89,21 @@ pub(crate) fn place(
         if !member.matched {
             continue;
         }
-        match judge(policy, version, member, winner.as_ref()) {
+        let text = winner.as_ref().map(|winner| &winner.text);
+        let mut verdict = judge(policy, version, member, text);
+        let loses_all = winner.as_ref().is_some_and(|winner| winner.serves || member.held.serve.is_none());
+        if loses_all && member.chosen && matches!(verdict, Err((ExclusionReason::Outranked, _))) {
+            // Once its entry is gone it is a new one, as in `judge_dropped`.
+            member.chosen = false;
+            verdict = judge(policy, version, member, text);
+        }
+        match verdict {
             Ok(hold) => {
                 member.hold = hold;
                 candidates.push(index);
             }
             Err(refusal) => {
-                member.outranked = winner.is_some() && refusal.0 == ExclusionReason::Outranked;
+                member.outranked = refusal.0 == ExclusionReason::Outranked;
                 refusals.insert(index, refusal);
             }
         }

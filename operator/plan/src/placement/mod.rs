@@ -9,4 +9,4 @@ mod score;
 mod spread;
 mod taints;
 
-pub(crate) use choose::{Choice, Member, place};
+pub(crate) use choose::{Choice, Member, Winner, place};

@@ -63,6 +63,6 @@ impl Gates {
 
     /// Whether one cluster has what it must have before it is told.
     pub(crate) fn staged(&self, seat: &Seat<'_>) -> bool {
-        !self.prefetch || seat.staged
+        !self.prefetch || seat.holds_target
     }
 }

@@ -20,7 +20,7 @@ use self::{budget::Groups, steps::Need, waiting::Decided};
 pub(crate) use self::{gates::Gates, standing::Seat, target::Run};
 use crate::{
     Wait,
-    input::{Catalogue, Policy, Version},
+    input::{Catalogue, Held, Policy, Version},
     placement::Member,
 };
 
@@ -108,7 +108,7 @@ pub(crate) fn roll<'a>(look: &Look<'_>, members: &'a [Member<'a>], selected: &[u
         }
         RolloutPhase::RollingBack | RolloutPhase::RolledBack => {}
     }
-    tell::complete_entries(look, &run, &gates, &mut seats);
+    tell::complete_entries(&run, &gates, &mut seats);
     let need = steps::need(look, &run, &seats);
     let decided = Decided { look, run: &run, gates: &gates, groups: &groups, need: &need, stuck: &stuck };
     let waits = waiting::waits(&decided, &seats);
@@ -128,13 +128,13 @@ fn sit<'a>(
     let (groups, group_of) = Groups::of(look.policy, &chosen);
     let seat = |(index, group): (&usize, usize)| {
         let member = &members[*index];
+        let asked = Held { prefetch: tell::prefetch(look, run, member), ..member.held.clone() };
         Seat {
             group,
-            asked: member.held.clone(),
             tell: false,
             holds_target: standing::holds_target(look, member),
-            staged: look.policy.prefetch() && standing::staged(look, member),
-            standing: standing::standing(look, run, member, &member.held),
+            standing: standing::standing(look, run, member, &asked),
+            asked,
             member,
         }
     };

@@ -24,8 +24,6 @@ pub(crate) struct Seat<'a> {
     pub(crate) tell: bool,
     /// Its spoke holds the target's weights, verified.
     pub(crate) holds_target: bool,
-    /// And said so of what it is asked now.
-    pub(crate) staged: bool,
     pub(crate) standing: Standing,
 }
 
@@ -74,7 +72,7 @@ impl Seat<'_> {
 
     /// The gate of prefetch waits for it.
     pub(crate) fn delays_prefetch(&self) -> bool {
-        self.eligible() && !self.standing.told && !self.staged
+        self.eligible() && !self.holds_target
     }
 
     /// The version that it would go back to.
@@ -112,10 +110,13 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member<'_>, asked: &
     let attempt = target.or(fetching).map_or(Some(run.started_at), |told| told.at);
     let reported = row.is_some_and(|row| row.phase.is_failure() && counts(row, attempt));
     let held = member.hold.is_some();
-    let late = target.is_some() && connected && !held && serving_since.is_none() && flight_until.is_none();
+    let sent_back = target.is_none() && sent_back(run, asked);
+    let over = connected && !held && serving_since.is_none() && flight_until.is_none();
+    let late = over && target.is_some();
+    let lost = sent_back && serve.is_some_and(|told| lost(look, member, told, over));
     let category = if connected && serving_since.is_some() {
         Category::Serving
-    } else if reported || late {
+    } else if reported || late || lost {
         Category::Failed
     } else if !connected || held {
         Category::Deferred
@@ -130,7 +131,7 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member<'_>, asked: &
         told_in_run: target.is_some_and(|told| told.at.is_some_and(|at| at >= run.started_at)),
         serving_since,
         flight_until,
-        sent_back: target.is_none() && sent_back(run, asked),
+        sent_back,
     }
 }
 
@@ -153,6 +154,15 @@ fn flight_until(look: &Look<'_>, member: &Member<'_>, told: &Told) -> Option<Tim
     (until > look.now).then_some(until)
 }
 
+/// Whether one that was sent back fails the version that it went back to, or did not get there while it could.
+fn lost(look: &Look<'_>, member: &Member<'_>, told: &Told, over: bool) -> bool {
+    match member.spoke.assignment.row(look.namespace(), look.policy.model(), &told.version) {
+        Some(row) if row.phase == Phase::Serving => false,
+        Some(row) => over || row.phase.is_failure() && counts(row, told.at),
+        None => over,
+    }
+}
+
 /// Whether what is asked was asked by sending the cluster back in this run.
 fn sent_back(run: &Run, asked: &Held) -> bool {
     if !run.is_back() {
@@ -167,20 +177,11 @@ fn sent_back(run: &Run, asked: &Held) -> bool {
     }
 }
 
-/// Whether the spoke holds the target's weights, verified.
+/// Whether the spoke holds the target's weights, verified: since when, and for which entry, makes no difference to them.
 pub(crate) fn holds_target(look: &Look<'_>, member: &Member<'_>) -> bool {
     let assignment = &member.spoke.assignment;
     let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
     row.is_some_and(|row| row.phase.is_verified())
-}
-
-/// Whether the spoke said, of what it is asked now, that it holds the target's weights.
-pub(crate) fn staged(look: &Look<'_>, member: &Member<'_>) -> bool {
-    let assignment = &member.spoke.assignment;
-    let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
-    let asked = member.held.prefetch.as_ref().filter(|told| *told.version == *look.target);
-    let (Some(asked), Some(row)) = (asked, row) else { return false };
-    row.phase.is_verified() && (counts(row, asked.at) || assignment.observed())
 }
 
 /// The last version that a cluster really served, to go back to once it is told the target.

@@ -27,10 +27,13 @@ pub(crate) fn state(run: &Run, gates: &Gates, need: &Need, waits: &Waits, seats:
     if run.phase == RolloutPhase::Complete {
         return complete(waits);
     }
+    if waits.connected_without_version {
+        return StepState::Waiting;
+    }
     match need {
         Need::Soak(_) if gates.anybody => StepState::Soaking,
         Need::Approval if gates.anybody => StepState::AwaitingApproval,
-        Need::Soak(_) | Need::Approval | Need::Told(_) | Need::Arrival | Need::Nothing => {
+        Need::Soak(_) | Need::Approval | Need::Told(_) | Need::Arrival | Need::Recovery | Need::Nothing => {
             if gates.anybody && gates.usable && waits.has(WaitRule::Prefetch) {
                 StepState::Prefetching
             } else {

@@ -11,8 +11,10 @@ use crate::{Category, input::StepSpec};
 pub(crate) enum Need {
     /// These seats, best first, are to be told.
     Told(Vec<usize>),
-    /// Those told have to arrive, or others to connect or recover.
+    /// Those told have to arrive.
     Arrival,
+    /// Everybody who is there has failed: somebody has to recover, or to connect.
+    Recovery,
     /// Those told serve, and must go on doing so until then.
     Soak(Timestamp),
     /// Somebody has to approve.
@@ -37,7 +39,8 @@ pub(crate) fn advance(look: &Look<'_>, run: &mut Run, seats: &[Seat<'_>], may_pa
     }
 }
 
-fn matches(step: &StepSpec, seat: &Seat<'_>) -> bool {
+/// Whether a step is about a seat.
+pub(crate) fn matches(step: &StepSpec, seat: &Seat<'_>) -> bool {
     step.selector.as_ref().is_none_or(|selector| selector.matches(seat.member.spoke.cluster.labels()))
 }
 
@@ -71,7 +74,10 @@ pub(crate) fn need(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> Need {
     if !open.is_empty() {
         return Need::Told(open);
     }
-    if told.is_empty() || told.iter().any(|seat| !seat.is(Category::Serving)) {
+    if told.is_empty() {
+        return Need::Recovery;
+    }
+    if told.iter().any(|seat| !seat.is(Category::Serving)) {
         return Need::Arrival;
     }
     let since = told.iter().filter_map(|seat| seat.standing.serving_since).max().unwrap_or(look.now);
@@ -82,19 +88,16 @@ pub(crate) fn need(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> Need {
     if approved || !anybody_needed(look, seats, index) { Need::Nothing } else { Need::Approval }
 }
 
-/// Whether somebody had to be told for a step: it asks for more than older runs and the steps before it account for.
+/// Whether somebody has to be told for a step: it asks for more than older runs and the steps before it account for. Those
+/// that are away or failed count as well, or an approval could be got round by pulling a plug.
 fn anybody_needed(look: &Look<'_>, seats: &[Seat<'_>], index: usize) -> bool {
-    let mut in_order: Vec<usize> =
-        (0..seats.len()).filter(|place| seats[*place].eligible() && seats[*place].standing.told).collect();
+    let mut in_order: Vec<usize> = (0..seats.len()).filter(|place| seats[*place].standing.told).collect();
     in_order.sort_by_key(|place| (seats[*place].asked.serve.as_ref().and_then(|told| told.at), *place));
     let mut accounted: Vec<bool> = seats.iter().map(|seat| older(seat)).collect();
     for (number, step) in look.policy.steps.iter().enumerate().take(index) {
-        let matching = seats.iter().filter(|seat| matches(step, seat)).count();
-        let eligible = seats.iter().filter(|seat| seat.eligible() && matches(step, seat)).count();
-        let wanted = step.clusters.at_least_one_of(matching).min(eligible);
-        let mut have = (0..seats.len())
-            .filter(|place| accounted[*place] && seats[*place].eligible() && matches(step, &seats[*place]))
-            .count();
+        let matching: Vec<usize> = (0..seats.len()).filter(|place| matches(step, &seats[*place])).collect();
+        let wanted = step.clusters.at_least_one_of(matching.len());
+        let mut have = matching.iter().filter(|place| accounted[**place]).count();
         if number + 1 == index {
             return wanted > have;
         }

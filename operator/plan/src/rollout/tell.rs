@@ -1,8 +1,6 @@
-//! Telling: who of those that a step needs is told now, and what becomes of the entries of everybody.
+//! Telling: who is asked to fetch, who of those that a step needs is told now, and what becomes of the entries of everybody.
 
 use std::sync::Arc;
-
-use nave_crds::RolloutPhase;
 
 use super::{
     Look,
@@ -11,7 +9,31 @@ use super::{
     standing::{Seat, previous_version, standing},
     target::Run,
 };
-use crate::input::{Held, Told};
+use crate::{
+    input::{Held, Told, Version},
+    placement::Member,
+};
+
+/// The Prefetch entry that a cluster has in this plan. It is given before anybody's standing is looked at: what the spoke
+/// reported before it was asked is no answer to it.
+pub(crate) fn prefetch(look: &Look<'_>, run: &Run, member: &Member<'_>) -> Option<Told> {
+    let stored = member.held.prefetch.clone();
+    if look.policy.frozen().is_some() {
+        return stored;
+    }
+    let told = member.held.serve.as_ref().is_some_and(|told| *told.version == *look.target);
+    if !look.policy.prefetch() || told || look.version.is_some_and(Version::withdrawn) {
+        return None;
+    }
+    let stored = stored.filter(|stored| *stored.version == *look.target);
+    let usable = look.version.is_some_and(Version::usable);
+    if run.is_back() || !usable || member.hold.is_some() {
+        return stored;
+    }
+    // A run that is retried asks anew, also those that failed the first time.
+    let stored = stored.filter(|stored| stored.at.is_none_or(|at| at >= run.started_at));
+    stored.or_else(|| Some(Told { version: Arc::clone(&look.target), at: Some(look.stamp), previous: None }))
+}
 
 /// Tells as many of the open places as the gates and budgets allow.
 pub(crate) fn tell(
@@ -50,22 +72,12 @@ pub(crate) fn tell(
     }
 }
 
-/// Gives everybody the Prefetch and Wait entries that go with the Serve entries as they now are.
-pub(crate) fn complete_entries(look: &Look<'_>, run: &Run, gates: &Gates, seats: &mut [Seat<'_>]) {
+/// Gives those of whom nothing else is asked their Wait entry, and takes it from the others.
+pub(crate) fn complete_entries(run: &Run, gates: &Gates, seats: &mut [Seat<'_>]) {
     if gates.frozen {
         return;
     }
-    let fetching = matches!(run.phase, RolloutPhase::Rolling | RolloutPhase::Complete);
     for seat in seats {
-        let wanted = look.policy.prefetch() && !seat.standing.told;
-        let stored = seat.asked.prefetch.take().filter(|told| *told.version == *look.target);
-        seat.asked.prefetch = if !wanted {
-            None
-        } else if stored.is_none() && fetching && gates.usable && !seat.held() {
-            Some(Told { version: Arc::clone(&look.target), at: Some(look.stamp), previous: None })
-        } else {
-            stored
-        };
         let marker = seat.asked.wait.flatten().filter(|at| run.is_back() && *at >= run.started_at);
         let nothing_else = seat.asked.serve.is_none() && seat.asked.prefetch.is_none();
         seat.asked.wait = nothing_else.then_some(marker);

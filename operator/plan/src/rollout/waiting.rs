@@ -11,7 +11,7 @@ use super::{
     gates::Gates,
     rollback::{Stuck, to_send},
     standing::Seat,
-    steps::Need,
+    steps::{Need, matches},
     target::Run,
 };
 use crate::{Category, Name, Wait};
@@ -101,10 +101,7 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
         let told = seat.standing.told || seat.standing.sent_back;
         waits.at_the_window |= !told
             && matches!(decided.need, Need::Told(_))
-            && matches!(
-                rule,
-                WaitRule::Window | WaitRule::MaxConcurrent | WaitRule::DisruptionBudget | WaitRule::InFlight
-            );
+            && matches!(rule, WaitRule::Window | WaitRule::MaxConcurrent | WaitRule::DisruptionBudget);
         waits.connected_without_version |= rule == WaitRule::ModelVersion && seat.connected() && !seat.held();
         if let Some(hold) = seat.member.hold.as_ref().filter(|_| rule == WaitRule::Requirements) {
             let message = || format!("{}: {hold}", seat.name());
@@ -122,6 +119,11 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
     }
     if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
         row.message.get_or_insert_with(|| decided.look.version_problem());
+    }
+    if decided.stalled()
+        && let Some(row) = waits.rules.get_mut(&WaitRule::InFlight)
+    {
+        row.message = Some("all that are connected have failed; one of them has to serve it".into());
     }
     if !decided.gates.prefetched
         && let Some(row) = waits.rules.get_mut(&WaitRule::Prefetch)
@@ -147,8 +149,11 @@ fn not_staged(seats: &[Seat<'_>]) -> String {
 
 /// Whether the end of its flight changes anything: whether it counts as failed, or whether a slot is free.
 fn changes_by_time(decided: &Decided<'_>, seat: &Seat<'_>) -> bool {
-    let returning = seat.standing.sent_back && decided.run.phase == RolloutPhase::RollingBack;
-    seat.is(Category::InFlight) || returning || (seat.in_old_flight() && !decided.run.is_back())
+    let returning = seat.standing.sent_back && decided.run.is_back();
+    let takes_a_slot = matches!(decided.need, Need::Told(_)) && decided.gates.allow_telling();
+    seat.is(Category::InFlight)
+        || returning
+        || (seat.in_old_flight() && takes_a_slot && !decided.run.is_back())
 }
 
 /// The first rule that holds up one cluster.
@@ -161,8 +166,14 @@ fn rule(
     let gates = decided.gates;
     let settled = seat.is(Category::Serving) || seat.is(Category::Failed);
     if settled {
-        let held = seat.held() && seat.is(Category::Serving);
-        return held.then_some((WaitRule::Requirements, None)).or_else(|| returning(decided, seat));
+        let rule = if seat.held() && seat.is(Category::Serving) {
+            Some(WaitRule::Requirements)
+        } else if decided.waits_for_failed(seat) {
+            Some(WaitRule::InFlight)
+        } else {
+            None
+        };
+        return rule.map(|rule| (rule, None)).or_else(|| returning(decided, seat));
     }
     if !seat.standing.told && !gates.usable {
         return Some((WaitRule::ModelVersion, None));
@@ -210,25 +221,29 @@ fn behind_the_gates(
     match decided.need {
         Need::Soak(until) => return (WaitRule::Soak, Some(*until)),
         Need::Approval => return (WaitRule::Approval, None),
-        Need::Arrival if decided.soaks_later() => return (WaitRule::Soak, None),
-        Need::Arrival | Need::Told(_) | Need::Nothing => {}
-    }
-    if matches!(decided.need, Need::Told(_)) && !decided.gates.window {
-        return (WaitRule::Window, edge);
+        Need::Arrival | Need::Recovery | Need::Nothing => return (WaitRule::Soak, None),
+        Need::Told(_) if !decided.gates.window => return (WaitRule::Window, edge),
+        Need::Told(_) => {}
     }
     let short =
         if seat.in_old_flight() { budget.within(seat.group) } else { budget.short(seat.group, false) };
     match short {
         Some(Short::Slots) => (WaitRule::MaxConcurrent, None),
         Some(Short::Group) => (WaitRule::DisruptionBudget, None),
-        None => (WaitRule::InFlight, None),
+        // Beyond the step: those before it have to get there first.
+        None => (WaitRule::Soak, None),
     }
 }
 
 impl Decided<'_> {
-    /// Whether those that were told in this step have to soak once they are there.
-    fn soaks_later(&self) -> bool {
+    /// Whether the step can go on only if one that failed recovers.
+    fn stalled(&self) -> bool {
+        *self.need == Need::Recovery && self.run.phase == RolloutPhase::Rolling && self.gates.allow_passing()
+    }
+
+    /// Whether a seat that failed is one of those that could let a stalled step go on.
+    fn waits_for_failed(&self, seat: &Seat<'_>) -> bool {
         let step = self.look.policy.steps.get(self.run.step - 1);
-        step.is_some_and(|step| !step.soak.is_zero())
+        self.stalled() && seat.active() && step.is_some_and(|step| matches(step, seat))
     }
 }

@@ -101,17 +101,19 @@ impl Stage {
         }
     }
 
-    /// A spoke reports the phase of one version; `model@version`, the namespace is `ns`.
+    /// A spoke reports the phase of one version: `[namespace/]model@version`.
     fn report(&mut self, name: &str, version: &str, phase: &str, since: Timestamp) {
+        let (namespace, version) = version.split_once('/').unwrap_or(("ns", version));
         let (model, version) = version.split_once('@').unwrap_or(("m", version));
+        let key = (namespace, model, version);
         let mut assignment = objects::assignment(self, name);
         let generation = assignment.spec.generation;
         let status = assignment.status.get_or_insert_default();
         status.observed_generation = Some(generation);
-        status.entries.retain(|row| (row.model.as_str(), row.version.as_str()) != (model, version));
+        status.entries.retain(|row| row_key(row) != key);
         if phase != "-" {
             let phase = serde_json::from_value(phase.into()).unwrap();
-            status.entries.push(row(model, version, phase, since));
+            status.entries.push(row(key, phase, since));
         }
         self.world.upsert_assignment(Arc::new(assignment));
     }
@@ -146,23 +148,26 @@ fn settle(assignment: &mut ClusterAssignment, now: Timestamp) {
     let before = std::mem::take(&mut status.entries);
     for entry in entries.iter().filter(|entry| entry.action != Action::Wait) {
         let phase = if entry.action == Action::Serve { Phase::Serving } else { Phase::Staged };
-        let old = before.iter().find(|old| (&old.model, &old.version) == (&entry.model, &entry.version));
+        let key = (entry.namespace.as_str(), entry.model.as_str(), entry.version.as_str());
+        let old = before.iter().find(|old| row_key(old) == key);
         let told = entry.told_at.as_ref().map(|at| at.0);
         let since = match old {
             Some(old) if old.phase == phase && Some(old.since.0) >= told => old.since.0,
             _ => now,
         };
-        let twice =
-            status.entries.iter().any(|row| (&row.model, &row.version) == (&entry.model, &entry.version));
-        if !twice {
-            status.entries.push(row(&entry.model, &entry.version, phase, since));
+        if !status.entries.iter().any(|row| row_key(row) == key) {
+            status.entries.push(row(key, phase, since));
         }
     }
 }
 
-fn row(model: &str, version: &str, phase: Phase, since: Timestamp) -> EntryStatus {
+fn row_key(row: &EntryStatus) -> (&str, &str, &str) {
+    (&row.namespace, &row.model, &row.version)
+}
+
+fn row((namespace, model, version): (&str, &str, &str), phase: Phase, since: Timestamp) -> EntryStatus {
     serde_json::from_value(serde_json::json!({
-        "namespace": "ns", "model": model, "version": version, "phase": phase, "since": since,
+        "namespace": namespace, "model": model, "version": version, "phase": phase, "since": since,
     }))
     .unwrap()
 }
