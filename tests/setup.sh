@@ -123,15 +123,16 @@ ensure_controlplane() {
 
 # A node needs Debian's containerd as well; as root it is installed, otherwise the node tests say what is missing and pass.
 node_packages() {
-  command -v containerd >/dev/null && command -v runc >/dev/null && command -v ip >/dev/null && [ -x /usr/lib/cni/bridge ] && return 0
+  command -v containerd >/dev/null && command -v runc >/dev/null && command -v ip >/dev/null && command -v nft >/dev/null &&
+    [ -x /usr/lib/cni/bridge ] && return 0
   if [ -z "${CI:-}" ] || [ "$(id -u)" != 0 ]; then
-    say "the node tests will be skipped; they need root and: apt-get install containerd runc containernetworking-plugins iproute2 iptables"
+    say "the node and net tests will be skipped; they need root and: apt-get install containerd runc containernetworking-plugins iproute2 iptables nftables"
     return 0
   fi
   # Only a CI machine is ours to install on.
   say "installing containerd, runc, the CNI plugins and iproute2 by apt-get"
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    containerd runc containernetworking-plugins iproute2 iptables; } >"$cache/apt.log" 2>&1 9>&- ||
+    containerd runc containernetworking-plugins iproute2 iptables nftables; } >"$cache/apt.log" 2>&1 9>&- ||
     die "apt-get could not install them; its output is in $cache/apt.log"
 }
 

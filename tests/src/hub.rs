@@ -40,6 +40,8 @@ pub struct HubSettings {
     pub certificate_ttl: &'static str,
     /// `--url-ttl`
     pub url_ttl: &'static str,
+    /// A name of its certificate beside 127.0.0.1.
+    pub server_name: Option<&'static str>,
     /// `RUST_LOG`
     pub log: &'static str,
 }
@@ -53,6 +55,7 @@ impl Default for HubSettings {
             lease_duration: "5s",
             certificate_ttl: "720h",
             url_ttl: "15m",
+            server_name: None,
             log: "info",
         }
     }
@@ -201,6 +204,9 @@ impl Start {
             command.args(["--heartbeat", settings.heartbeat, "--grace-period", settings.grace_period]);
             command.args(["--lease-duration", settings.lease_duration, "--url-ttl", settings.url_ttl]);
             command.args(["--certificate-ttl", settings.certificate_ttl]);
+            if let Some(name) = settings.server_name {
+                command.args(["--server-name", "127.0.0.1", "--server-name", name]);
+            }
             command.arg("--address-file").arg(&addresses);
         };
         let log = self.folder.join("operator.log");

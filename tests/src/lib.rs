@@ -9,6 +9,7 @@ mod eventually;
 pub mod fleet;
 mod hub;
 mod kubectl;
+pub mod net;
 pub mod node;
 mod openssf;
 mod ports;

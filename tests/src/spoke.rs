@@ -53,6 +53,8 @@ pub struct SpokeSettings {
     pub labels: Vec<(String, String)>,
     /// Further keys of the configuration, as YAML.
     pub extra: String,
+    /// The network namespace that it runs in; `None` = this machine's own.
+    pub namespace: Option<String>,
     /// `RUST_LOG`
     pub log: &'static str,
 }
@@ -66,6 +68,7 @@ impl SpokeSettings {
             join: Some(join.clone()),
             labels: Vec::new(),
             extra: String::new(),
+            namespace: None,
             log: "info",
         }
     }
@@ -90,6 +93,7 @@ struct Start {
     program: PathBuf,
     folder: PathBuf,
     cluster: String,
+    namespace: Option<String>,
     log: &'static str,
 }
 
@@ -111,6 +115,7 @@ impl Spoke {
             program: tools.ours("nave-agent")?,
             folder,
             cluster: settings.cluster.clone(),
+            namespace: settings.namespace.clone(),
             log: settings.log,
         };
         Ok(Self { daemon: start.run()?, start })
@@ -206,12 +211,16 @@ impl Start {
         }
         let configure = |command: &mut std::process::Command| {
             without_callers_settings(command);
+            if let Some(namespace) = &self.namespace {
+                command.arg(format!("--net=/run/netns/{namespace}")).arg(&self.program);
+            }
             command.env("RUST_LOG", self.log);
             command.args(["run", "--log-format", "text", "--config"]).arg(self.folder.join("agent.yaml"));
             command.arg("--address-file").arg(&addresses);
         };
         let log = self.folder.join("agent.log");
-        Daemon::start(&format!("the agent {}", self.cluster), &self.program, configure, &log)
+        let program = if self.namespace.is_some() { Path::new("nsenter") } else { &self.program };
+        Daemon::start(&format!("the agent {}", self.cluster), program, configure, &log)
     }
 }
 

@@ -95,8 +95,9 @@ impl Body<'_> {
             return Ok(None);
         }
         let next = tokio::select! {
-            next = timeout(self.stall, self.stream.next()) => next.map_err(|_| Trouble::Stalled(self.stall))?,
+            biased;
             () = self.limiter.closed() => return Err(Trouble::WindowClosed),
+            next = timeout(self.stall, self.stream.next()) => next.map_err(|_| Trouble::Stalled(self.stall))?,
         };
         let piece = match next {
             Some(Ok(piece)) => piece,
@@ -110,7 +111,11 @@ impl Body<'_> {
                 .checked_sub(length)
                 .ok_or_else(|| Trouble::Wrong("more bytes than announced".to_owned()))?;
         }
-        self.limiter.spend(self.rank, length).await;
+        tokio::select! {
+            () = self.limiter.spend(self.rank, length) => {}
+            // This piece is here; the connection ends before the next one.
+            () = self.limiter.closed() => {}
+        }
         Ok(Some(piece))
     }
 }
