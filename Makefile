@@ -1,6 +1,6 @@
 # Everything that people run. Each target sets up what it needs in ${NAVE_CACHE:-~/.cache/nave} and nowhere else.
 
-.PHONY: help demo test bench fuzz lint generate clean-cache
+.PHONY: help demo test net bench fuzz lint generate clean-cache
 .DEFAULT_GOAL := help
 
 CACHE := $(if $(NAVE_CACHE),$(NAVE_CACHE),$(HOME)/.cache/nave)
@@ -24,6 +24,12 @@ test: lint ## everything, all classes of tests
 	cargo build --workspace --bins
 	$(TOOLS) && $(BIN)/nave-testenv -- $$NAVE_TOOL_CARGO_NEXTEST nextest run --workspace $(ARGS)
 	cargo test --workspace --doc --quiet
+
+net: ## sites behind thin and lossy links in network namespaces; also what is too long for make test (root, a few minutes)
+	tests/setup.sh
+	tests/setup.sh node
+	cargo build --workspace --bins
+	$(TOOLS) && $(BIN)/nave-testenv -- $$NAVE_TOOL_CARGO_NEXTEST nextest run --workspace --run-ignored all --no-capture -E 'binary(net)' $(ARGS)
 
 bench: ## throughput, latency, memory; results as a table
 	tests/setup.sh controlplane weed kubectl helm s5cmd

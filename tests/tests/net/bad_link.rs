@@ -14,12 +14,15 @@ use crate::site::{Site, start_lab};
 
 /// What one spoke may fetch a second: below what the link carries.
 const CAP: u64 = 160 << 10;
-/// Windows open and close at full minutes. Until then, the capped pull is to be under way for some 10 s.
-const LEAD: i64 = 14;
+/// Windows open and close at full minutes. Until then, the capped pull is to be under way for some 20 s.
+const LEAD: i64 = 25;
+/// Until then buffers on the way fill, which the cap has no part in, s.
+const SETTLED: i64 = 5;
 /// What one spoke fetches without a cap, bytes; 10 s of the whole link.
 const SMALL: u64 = 2_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits for full minutes and needs a calm machine: make net"]
 async fn net_a_bad_link_is_enough_limits_hold_on_it_and_heartbeats_are_in_time() {
     let Some(lab) = start_lab(2, Uplink { rate: "2mbit", loss: 2 }) else { return };
     let site = Site::start(lab, Duration::from_millis(150), "3s").await;
@@ -38,10 +41,10 @@ async fn net_a_bad_link_is_enough_limits_hold_on_it_and_heartbeats_are_in_time()
 
     let delivered = site.objects.delivered();
     let to = |node| Delivery::of(&delivered, node);
-    let (first, last) = (to(0).first(), to(0).last());
+    let (settled, last) = (to(0).first() + SETTLED.seconds(), to(0).last());
     assert!(last < minute + 1.second(), "{last}, the window closed at {minute}");
-    assert!(last > minute - 2.seconds(), "{last} was the last of it, the window closed at {minute} only");
-    let (bytes, took) = (to(0).bytes(), last.duration_since(first).as_secs_f64());
+    assert!(last > minute - 5.seconds(), "{last} was the last of it, the window closed at {minute} only");
+    let (bytes, took) = (to(0).bytes_after(settled), last.duration_since(settled).as_secs_f64());
     let rate = bytes as f64 / took;
     let opened = to(1).first();
     println!(
@@ -84,8 +87,8 @@ impl Delivery {
         self.0[self.0.len() - 1].at
     }
 
-    fn bytes(&self) -> u64 {
-        self.0.iter().map(|delivered| delivered.bytes).sum()
+    fn bytes_after(&self, time: Timestamp) -> u64 {
+        self.0.iter().filter(|delivered| delivered.at > time).map(|delivered| delivered.bytes).sum()
     }
 }
 

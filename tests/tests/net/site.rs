@@ -22,7 +22,7 @@ pub(crate) struct Site {
 pub(crate) fn start_lab(nodes: usize, uplink: Uplink) -> Option<Lab> {
     if let Some(missing) = net::missing() {
         assert!(std::env::var_os("CI").is_none(), "{missing}");
-        println!("skipped: {missing}");
+        eprintln!("skipped: {missing}");
         return None;
     }
     Some(Lab::start(nodes, uplink).unwrap())
