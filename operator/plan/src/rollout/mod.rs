@@ -3,6 +3,7 @@
 
 mod budget;
 mod gates;
+mod recheck;
 mod rollback;
 mod standing;
 mod state;
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// What a rollout is decided from, beside its clusters.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Look<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) catalogue: &'a Catalogue,
@@ -113,7 +114,7 @@ pub(crate) fn roll<'a>(look: &Look<'_>, members: &'a [Member<'a>], selected: &[u
     let decided = Decided { look, run: &run, gates: &gates, groups: &groups, need: &need, stuck: &stuck };
     let waits = waiting::waits(&decided, &seats);
     let state = state::state(&run, &gates, &need, &waits, &seats);
-    let recheck = waits.recheck;
+    let recheck = recheck::recheck(&decided, &seats, &waits, state);
     Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A selected cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seat<'a> {
     pub(crate) member: &'a Member<'a>,
     /// Place in the disruption budget's groups.

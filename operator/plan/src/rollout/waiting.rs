@@ -27,19 +27,18 @@ pub(crate) struct Decided<'a> {
     pub(crate) stuck: &'a [Stuck],
 }
 
-/// What holds up whom, and at which instants time alone changes that.
-#[derive(Debug, Default)]
+/// What holds up whom.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waits {
     rules: BTreeMap<WaitRule, Row>,
-    pub(crate) recheck: Option<Timestamp>,
     /// Somebody may be told as far as everything but the window and the budgets goes.
-    at_the_window: bool,
+    pub(crate) at_the_window: bool,
     /// Somebody connected could be told, but for the version.
     pub(crate) connected_without_version: bool,
 }
 
 /// Those that one rule holds up.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Row {
     clusters: Vec<Name>,
     until: Option<Timestamp>,
@@ -85,9 +84,6 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
         stuck.extend(to_send(decided.look, seats).into_iter().map(|place| (place, rule)));
     }
     for (place, seat) in seats.iter().enumerate() {
-        if let Some(until) = seat.standing.flight_until.filter(|_| changes_by_time(decided, seat)) {
-            waits.recheck = earliest(waits.recheck, Some(until));
-        }
         if let Some(rule) = stuck.get(&place) {
             waits.add(*rule, seat.name(), None);
             if *rule == WaitRule::ModelVersion {
@@ -107,15 +103,6 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
             let message = || format!("{}: {hold}", seat.name());
             waits.rules.entry(rule).or_default().message.get_or_insert_with(message);
         }
-    }
-    if let Need::Soak(until) = decided.need
-        && decided.run.phase == RolloutPhase::Rolling
-        && decided.gates.allow_passing()
-    {
-        waits.recheck = earliest(waits.recheck, Some(*until));
-    }
-    if waits.at_the_window {
-        waits.recheck = earliest(waits.recheck, edge);
     }
     if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
         row.message.get_or_insert_with(|| decided.look.version_problem());
@@ -145,15 +132,6 @@ fn not_staged(seats: &[Seat<'_>]) -> String {
     };
     names.truncate(SHOWN);
     format!("not Staged yet: {}{more}", names.join(", "))
-}
-
-/// Whether the end of its flight changes anything: whether it counts as failed, or whether a slot is free.
-fn changes_by_time(decided: &Decided<'_>, seat: &Seat<'_>) -> bool {
-    let returning = seat.standing.sent_back && decided.run.is_back();
-    let takes_a_slot = matches!(decided.need, Need::Told(_)) && decided.gates.allow_telling();
-    seat.is(Category::InFlight)
-        || returning
-        || (seat.in_old_flight() && takes_a_slot && !decided.run.is_back())
 }
 
 /// The first rule that holds up one cluster.
