@@ -1,0 +1,158 @@
+//! Fleets to plan for: clusters, versions and policies of any number, and what spokes report who do as they are told.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use nave_crds::{Action, ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
+use nave_operator_plan::{Plan, World};
+use serde_json::{Value, json};
+
+/// What every policy of a fleet says besides its model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Every cluster, at once.
+    Everywhere,
+    /// The clusters of one region of ten, at once.
+    Region,
+    /// 100 of all clusters, spread over regions, those with the fewest models first.
+    Hundred,
+}
+
+impl Kind {
+    fn spec(self, number: usize) -> Value {
+        match self {
+            Self::Everywhere => json!({}),
+            Self::Region => json!({"placement": {
+                "clusterSelector": {"matchLabels": {"region": format!("r{}", number % 10)}},
+            }}),
+            Self::Hundred => json!({"placement": {
+                "numberOfClusters": 100,
+                "spread": [{"topologyKey": "region", "maxSkew": 1}],
+                "prioritizers": [{"by": "Balance"}, {"by": "AcceleratorMemory", "weight": 2}],
+                "cel": ["cluster.capacity.cpu >= 4"],
+            }}),
+        }
+    }
+}
+
+pub(crate) fn start() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+pub(crate) fn name(number: usize) -> String {
+    format!("site-{number:06}")
+}
+
+/// A world in which nothing was placed yet.
+pub(crate) fn unplaced(clusters: usize, policies: usize, kind: Kind) -> World {
+    World::new(
+        (0..clusters).map(|number| cluster(number, true)),
+        (0..policies).map(version),
+        (0..policies).map(|number| policy(number, kind)),
+        [],
+    )
+}
+
+/// The same once every rollout is complete.
+pub(crate) fn settled(clusters: usize, policies: usize, kind: Kind) -> World {
+    let mut world = unplaced(clusters, policies, kind);
+    let mut now = start();
+    for _ in 0..20 {
+        let plan = nave_operator_plan::plan(&world, now);
+        if plan.assignments.is_empty() && plan.policy_status.is_empty() {
+            return world;
+        }
+        now += SignedDuration::from_secs(1);
+        store(&mut world, &plan, now);
+    }
+    panic!("the fleet does not settle");
+}
+
+/// Stores a plan, and lets every spoke serve what it was told.
+fn store(world: &mut World, plan: &Plan, now: Timestamp) {
+    for (name, spec) in &plan.assignments {
+        world.upsert_assignment(Arc::new(served(
+            name.as_str(),
+            ClusterAssignment::new(name.as_str(), spec.clone()),
+            now,
+        )));
+    }
+    for (key, status) in &plan.policy_status {
+        if let Some(policy) = world.policies().get(key) {
+            let mut policy = (**policy).clone();
+            policy.status = Some(status.clone());
+            world.upsert_policy(Arc::new(policy));
+        }
+    }
+}
+
+fn served(name: &str, mut assignment: ClusterAssignment, now: Timestamp) -> ClusterAssignment {
+    let rows: Vec<Value> = assignment
+        .spec
+        .entries
+        .iter()
+        .filter(|entry| entry.action == Action::Serve)
+        .map(|entry| row(entry.namespace.as_str(), &entry.model, &entry.version, "Serving", now))
+        .collect();
+    let status = json!({"observedGeneration": assignment.spec.generation, "entries": rows});
+    assignment.status = serde_json::from_value(status).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assignment
+}
+
+fn row(namespace: &str, model: &str, version: &str, phase: &str, since: Timestamp) -> Value {
+    json!({"namespace": namespace, "model": model, "version": version, "phase": phase, "since": since})
+}
+
+/// What a cluster has, with one row of its report changed: the first version that it serves, or no longer does.
+pub(crate) fn reported(stored: &ClusterAssignment, phase: nave_crds::Phase) -> Arc<ClusterAssignment> {
+    let mut assignment = stored.clone();
+    for row in assignment.status.iter_mut().flat_map(|status| &mut status.entries).take(1) {
+        row.phase = phase;
+    }
+    Arc::new(assignment)
+}
+
+pub(crate) fn cluster(number: usize, connected: bool) -> Arc<EdgeCluster> {
+    let object = json!({
+        "apiVersion": "nave.dev/v1alpha1", "kind": "EdgeCluster",
+        "metadata": {"name": name(number), "labels": {
+            "region": format!("r{}", number % 10), "site-type": "bridge", "line": (number % 97).to_string()}},
+        "spec": {"accepted": true},
+        "status": {
+            "facts": {"line": (number % 97).to_string()},
+            "capacity": {"architecture": "amd64", "cpu": 8, "memoryBytes": 64_u64 << 30,
+                "storage": {"totalBytes": 1_u64 << 40, "availableBytes": (1_u64 << 39) + (number as u64 % 31)},
+                "accelerators": [{"vendor": "nvidia", "model": "l4", "usable": true, "memoryBytes": (8 + number as u64 % 5) << 30}],
+                "runtimes": [{"name": "triton", "ready": true}]},
+            "conditions": [{"type": "Connected", "status": if connected { "True" } else { "False" }, "reason": "Session",
+                "message": "", "lastTransitionTime": "2026-09-01T00:00:00Z"}],
+        },
+    });
+    Arc::new(serde_json::from_value(object).unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn version(number: usize) -> Arc<ModelVersion> {
+    let object = json!({
+        "apiVersion": "nave.dev/v1alpha1", "kind": "ModelVersion",
+        "metadata": {"name": format!("m{number}-1"), "namespace": "vision"},
+        "spec": {"model": format!("m{number}"), "version": "1", "source": {"s3": {"bucket": "models", "prefix": "p"}},
+            "requirements": {"architectures": ["amd64"], "accelerator": {"vendor": "nvidia", "minMemory": "8Gi"}}},
+        "status": {"manifestDigest": format!("sha256:{number:064x}"), "sizeBytes": 1_u64 << 30,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Resolved", "message": "",
+                "lastTransitionTime": "2026-09-01T00:00:00Z"}]},
+    });
+    Arc::new(serde_json::from_value(object).unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn policy(number: usize, kind: Kind) -> Arc<PlacementPolicy> {
+    let mut object = json!({
+        "apiVersion": "nave.dev/v1alpha1", "kind": "PlacementPolicy",
+        "metadata": {"name": format!("p{number:03}"), "namespace": "vision", "generation": 1,
+            "creationTimestamp": "2026-09-01T00:00:00Z"},
+        "spec": {"model": {"name": format!("m{number}"), "version": "1"}},
+    });
+    if let (Some(spec), Value::Object(more)) = (object["spec"].as_object_mut(), kind.spec(number)) {
+        spec.extend(more);
+    }
+    Arc::new(serde_json::from_value(object).unwrap_or_else(|error| panic!("{error}")))
+}

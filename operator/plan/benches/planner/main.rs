@@ -1,0 +1,143 @@
+//! What planning costs: from scratch, and after one change at fleets of 100 to 100,000 clusters. `make bench ARGS=planner`
+//! prints the table; one core, no I/O. Nothing here asserts.
+
+#![allow(clippy::panic, clippy::unwrap_used, clippy::print_stdout, clippy::cast_possible_truncation)]
+
+mod fleet;
+mod table;
+
+use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
+
+use criterion::{BenchmarkId, Criterion};
+use fleet::Kind;
+use nave_crds::Phase;
+use nave_operator_plan::{Planner, World};
+
+/// Whole fleets at once.
+fn from_scratch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scratch, 10,000 clusters, 100 policies");
+    group.sample_size(10).measurement_time(Duration::from_secs(8));
+    let cases: [(&str, Fleet, Kind); 5] = [
+        ("placing each on a region of 1,000", fleet::unplaced, Kind::Region),
+        ("placing each on all 10,000", fleet::unplaced, Kind::Everywhere),
+        ("placing each on the best 100", fleet::unplaced, Kind::Hundred),
+        ("a hub starts, 100,000 entries", fleet::settled, Kind::Region),
+        ("a hub starts, 1,000,000 entries", fleet::settled, Kind::Everywhere),
+    ];
+    for (what, make, kind) in cases {
+        let mut world = None;
+        group.bench_function(what, |bencher| {
+            let world = world.get_or_insert_with(|| make(10_000, 100, kind));
+            bencher.iter_with_large_drop(|| {
+                let mut planner = Planner::new(black_box(world));
+                let plan = planner.plan(fleet::start());
+                (planner, plan)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Makes so many clusters and policies of a kind.
+type Fleet = fn(usize, usize, Kind) -> World;
+
+/// One cluster changes, at fleets of four sizes whose rollouts are complete.
+fn one_change(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one change");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    for (clusters, policies, kind, whom) in [
+        (100, 4, Kind::Everywhere, "for all"),
+        (1_000, 4, Kind::Everywhere, "for all"),
+        (10_000, 4, Kind::Everywhere, "for all"),
+        (100_000, 4, Kind::Everywhere, "for all"),
+        (10_000, 100, Kind::Everywhere, "for all"),
+        (1_000, 4, Kind::Hundred, "for the best 100"),
+        (10_000, 4, Kind::Hundred, "for the best 100"),
+        (100_000, 4, Kind::Hundred, "for the best 100"),
+    ] {
+        let mut settled = None;
+        for change in [Happening::Reports, Happening::GoesOrComes, Happening::LeavesOrJoins] {
+            let size = format!("{clusters} clusters, {policies} policies {whom}");
+            group.bench_function(BenchmarkId::new(change.words(), size), |bencher| {
+                let Settled { planner, world, number, turn } =
+                    settled.get_or_insert_with(|| Settled::new(clusters, policies, kind));
+                let now = fleet::start() + jiff::SignedDuration::from_hours(1);
+                let changes = change.both(world, *number);
+                bencher.iter(|| {
+                    *turn += 1;
+                    (changes[*turn % 2])(planner);
+                    black_box(planner.plan(now))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// A planner that has decided everything about a fleet, and one of the clusters that policies chose.
+struct Settled {
+    planner: Planner,
+    world: World,
+    number: usize,
+    turn: usize,
+}
+
+impl Settled {
+    fn new(clusters: usize, policies: usize, kind: Kind) -> Self {
+        let world = fleet::settled(clusters, policies, kind);
+        let mut planner = Planner::new(&world);
+        planner.plan(fleet::start() + jiff::SignedDuration::from_hours(1));
+        let chosen = |number: &usize| {
+            let assignment = world.assignments().get(fleet::name(*number).as_str());
+            assignment.is_some_and(|assignment| !assignment.spec.entries.is_empty())
+        };
+        let number = (clusters / 2..clusters).find(chosen).unwrap();
+        Self { planner, world, number, turn: 0 }
+    }
+}
+
+/// What happens to one cluster, and is undone.
+#[derive(Clone, Copy)]
+enum Happening {
+    Reports,
+    GoesOrComes,
+    LeavesOrJoins,
+}
+
+type Change = Box<dyn Fn(&mut Planner)>;
+
+impl Happening {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Reports => "a spoke reports that a model fails, or serves",
+            Self::GoesOrComes => "a spoke's connection goes, or comes",
+            Self::LeavesOrJoins => "a cluster leaves, or joins",
+        }
+    }
+
+    fn both(self, world: &World, number: usize) -> [Change; 2] {
+        let name = fleet::name(number);
+        let stored = Arc::clone(&world.assignments()[name.as_str()]);
+        let connection = |connected| -> Change {
+            let cluster = fleet::cluster(number, connected);
+            Box::new(move |planner| planner.upsert_cluster(Arc::clone(&cluster)))
+        };
+        match self {
+            Self::Reports => [Phase::Failed, Phase::Serving].map(|phase| -> Change {
+                let assignment = fleet::reported(&stored, phase);
+                Box::new(move |planner| planner.upsert_assignment(Arc::clone(&assignment)))
+            }),
+            Self::GoesOrComes => [connection(false), connection(true)],
+            Self::LeavesOrJoins => [Box::new(move |planner| planner.remove_cluster(&name)), connection(true)],
+        }
+    }
+}
+
+fn main() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planner");
+    let mut criterion = Criterion::default().output_directory(&folder).configure_from_args();
+    from_scratch(&mut criterion);
+    one_change(&mut criterion);
+    criterion.final_summary();
+    table::print(&folder);
+}
