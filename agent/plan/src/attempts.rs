@@ -72,6 +72,11 @@ impl Attempts {
         self.0.get(subject)
     }
 
+    /// Every failure that stands.
+    pub fn iter(&self) -> impl Iterator<Item = (&Subject, &Failure)> {
+        self.0.iter()
+    }
+
     /// Whether `subject` may be tried now.
     pub fn is_due(&self, subject: &Subject, now: Timestamp) -> bool {
         self.0.get(subject).is_none_or(|failure| failure.retry_at.is_some_and(|at| at <= now))

@@ -99,6 +99,7 @@ impl From<StoreError> for Failure {
             StoreError::Damaged { .. } => Exit::Refused,
             StoreError::InUse { .. }
             | StoreError::DiskFull { .. }
+            | StoreError::Full { .. }
             | StoreError::NotHeld(_)
             | StoreError::Target { .. }
             | StoreError::Io { .. } => Exit::Disk,

@@ -6,9 +6,9 @@ use nave_names::Digest;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, Output, finish};
-use crate::store::Store;
+use crate::{config::DEFAULT_STATE_DIR, store::Store};
 
-/// Look at the spoke's store, check it, and clean it up.
+/// Look at the spoke's store, check it, and clean it up. `ls` and `verify` work beside a running agent.
 ///
 /// Exit codes: 0 fine, 2 bad arguments, 3 something is damaged, 6 the disk or a store in use, 1 anything else.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub struct StoreArgs {
     #[command(subcommand)]
     verb: Verb,
     /// The agent's state folder
-    #[arg(long, value_name = "DIR", env = "NAVE_STATE_DIR", default_value = "/var/lib/nave", global = true)]
+    #[arg(long, value_name = "DIR", env = "NAVE_STATE_DIR", default_value = DEFAULT_STATE_DIR, global = true)]
     state_dir: PathBuf,
     /// The store, where it is not the one in the state folder
     #[arg(long, value_name = "DIR", env = "NAVE_STORE", global = true)]
@@ -84,9 +84,10 @@ impl StoreArgs {
             Verb::Ls => finish(self.output, &list(dir), |versions| {
                 let row = |v: &Version| {
                     let why = v.kept_because.as_deref().unwrap_or("-");
-                    format!("{}  {:>6} files  {:>14} bytes  {why}", v.digest, v.files, v.bytes)
+                    format!("{:<71}  {:>6}  {:>14}  {why}", v.digest.to_string(), v.files, v.bytes)
                 };
-                versions.iter().map(row).collect::<Vec<_>>().join("\n")
+                let header = format!("{:<71}  {:>6}  {:>14}  KEPT", "DIGEST", "FILES", "BYTES");
+                [header].into_iter().chain(versions.iter().map(row)).collect::<Vec<_>>().join("\n")
             }),
             Verb::Verify { repair } => finish(self.output, &verify(dir, repair), |verified| {
                 let mut lines: Vec<_> = verified

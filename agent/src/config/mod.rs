@@ -15,8 +15,8 @@ pub use address::HubAddress;
 pub use file::{ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
 pub use peer::PeerConfig;
 
-/// Where state lies unless said.
-const DEFAULT_STATE_DIR: &str = "/var/lib/nave-agent";
+/// Where state lies unless said, for every command.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/nave";
 /// Reachable from the spoke itself only, unless said.
 const DEFAULT_HTTP: &str = "127.0.0.1:9090";
 /// A hook that takes longer than this for its own part has hung.

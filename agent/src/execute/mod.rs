@@ -172,7 +172,10 @@ impl Executor {
         let roots = Roots(plan.roots.iter().map(|digest| (*digest, why(digest).to_owned())).collect());
         let store = self.activator.store().clone();
         match blocking(move || store.set_roots(&roots)).await {
-            Some(Ok(())) => self.roots = Some(plan.roots.clone()),
+            Some(Ok(())) => {
+                self.roots = Some(plan.roots.clone());
+                self.storage_trouble = None;
+            }
             Some(Err(error)) => self.trouble(&error),
             None => {}
         }
@@ -212,7 +215,10 @@ impl Executor {
         }
         let (file, content) = (self.ledger_file.clone(), next.clone());
         match blocking(move || file.save(&content)).await {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(())) => {
+                self.storage_trouble = None;
+                Ok(())
+            }
             Some(Err(error)) => {
                 self.trouble(&error);
                 Err(chain(&error))

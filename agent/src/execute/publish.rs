@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use nave_agent_plan::{Phase, Plan, Row};
 use nave_names::Digest;
+use nave_runtime::error_text::chain;
 
 use super::Executor;
 use crate::{
     observed::{Condition, Observed, Reported},
     pull::{Progress, Stage},
-    store::Space,
+    store::DISK_FULL,
 };
-
-/// Below this much room in the store's file system a spoke is no place for another model.
-const LEAST_ROOM: u64 = 256 << 20;
 
 /// Every phase, so that one that nothing is in any more goes to 0.
 const PHASES: [(Phase, &str); 9] = [
@@ -80,13 +78,15 @@ impl Executor {
         if let Some(trouble) = &self.storage_trouble {
             return Condition::Unhealthy(trouble.clone());
         }
-        match self.activator.store().space() {
-            Ok(Space { total, available }) if available < LEAST_ROOM => {
-                let path = self.activator.store().dir().display().to_string();
-                Condition::Unhealthy(format!("{path} has {available} of {total} bytes left"))
-            }
-            Ok(_) => Condition::Healthy,
-            Err(error) => Condition::Unhealthy(error.to_string()),
+        // A version that was told and does not fit; its words have the numbers.
+        let full = self.inventory.attempts.iter().find(|(_, failure)| failure.reason == DISK_FULL);
+        if let Some((_, failure)) = full {
+            return Condition::Unhealthy(failure.message.clone());
+        }
+        match self.activator.store().shortage() {
+            Ok(None) => Condition::Healthy,
+            Ok(Some(shortage)) => Condition::Unhealthy(shortage.to_string()),
+            Err(error) => Condition::Unhealthy(chain(&error)),
         }
     }
 }

@@ -4,11 +4,19 @@ use std::{io, path::PathBuf};
 
 use nave_names::Digest;
 
+use super::Space;
+
+/// The reason of every failure that more room would cure.
+pub const DISK_FULL: &str = "DiskFull";
+
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the store open for writing.
-    #[error("store {path} is in use by process {holder}; stop it, or ask it instead", path = path.display())]
+    #[error(
+        "store {path} is in use by process {holder}; an agent that runs collects by itself, and `store ls` and `store \
+         verify` work beside it", path = path.display()
+    )]
     InUse {
         /// The store's folder.
         path: PathBuf,
@@ -29,6 +37,20 @@ pub enum StoreError {
         available: u64,
         /// Bytes of those that running pulls will write.
         reserved: u64,
+    },
+    /// No room left in the middle of something: another program took what was set aside for nobody.
+    #[error(
+        "cannot {action} {path}: the disk is full, {available} of {total} bytes are available", path = path.display()
+    )]
+    Full {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Bytes that the file system has left for us.
+        available: u64,
+        /// Its size in bytes.
+        total: u64,
     },
     /// A version that is not in the store, or not completely.
     #[error("version {0} is not in the store")]
@@ -64,7 +86,7 @@ impl StoreError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::InUse { .. } => "StoreInUse",
-            Self::DiskFull { .. } => "DiskFull",
+            Self::DiskFull { .. } | Self::Full { .. } => DISK_FULL,
             Self::NotHeld(_) => "NotHeld",
             Self::Damaged { .. } => "StoreDamaged",
             Self::Target { .. } => "TargetNotUsable",
@@ -74,16 +96,37 @@ impl StoreError {
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| {
+            if !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return Self::Io { action, path, source };
+            }
+            let Space { total, available } = Space::around(&path);
+            Self::Full { action, path, available, total }
+        }
     }
 }
 
 fn io_reason(kind: io::ErrorKind) -> &'static str {
     let named = [
-        (io::ErrorKind::StorageFull, "DiskFull"),
-        (io::ErrorKind::QuotaExceeded, "DiskFull"),
         (io::ErrorKind::ReadOnlyFilesystem, "DiskReadOnly"),
         (io::ErrorKind::PermissionDenied, "DiskPermissionDenied"),
     ];
     named.iter().find(|(known, _)| *known == kind).map_or("DiskError", |(_, reason)| reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_up_in_the_middle_says_how_full_it_is() {
+        let no_space = io::Error::from_raw_os_error(28);
+        let error = StoreError::io("write", std::env::temp_dir().join("not/there/yet"))(no_space);
+        assert_eq!(error.reason(), DISK_FULL);
+        let Space { total, .. } = Space::around(&std::env::temp_dir());
+        assert!(
+            total > 0 && error.to_string().contains(&format!("of {total} bytes are available")),
+            "{error}"
+        );
+    }
 }

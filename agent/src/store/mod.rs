@@ -32,16 +32,17 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
+    time::Instant,
 };
 
 use nave_manifest::Manifest;
 use nave_names::Digest;
 
-pub use error::StoreError;
+pub use error::{DISK_FULL, StoreError};
 pub use gc::GcReport;
 pub use materialise::Materialised;
 pub use roots::Roots;
-pub use space::Space;
+pub use space::{Shortage, Space};
 pub use verify::{Finding, VerifyReport};
 
 pub(crate) use chunk_index::ChunkIndex;
@@ -66,6 +67,8 @@ struct Inner {
     promised: Mutex<u64>,
     /// Most bytes that the store may take.
     quota: AtomicU64,
+    /// What the store took when that was last counted.
+    taken: Mutex<Option<(Instant, u64)>>,
     /// Publishing reads, collecting writes: a blob is never collected between its rename and its manifest.
     collecting: RwLock<()>,
 }
@@ -114,6 +117,7 @@ impl Store {
             pins: Mutex::default(),
             promised: Mutex::default(),
             quota: AtomicU64::new(u64::MAX),
+            taken: Mutex::default(),
             collecting: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -180,11 +184,19 @@ impl Store {
     /// # Errors
     /// What the file system says, or [`StoreError::Damaged`].
     pub fn list(&self) -> Result<Vec<StoredVersion>, StoreError> {
-        let describe = |digest: Digest| {
-            let manifest = self.manifest(&digest)?;
-            Ok(StoredVersion { digest, files: manifest.files().len(), size: manifest.total_size() })
-        };
-        self.digests()?.into_iter().map(describe).collect()
+        let mut versions = Vec::new();
+        for digest in self.digests()? {
+            match self.manifest(&digest) {
+                Ok(manifest) => {
+                    let (files, size) = (manifest.files().len(), manifest.total_size());
+                    versions.push(StoredVersion { digest, files, size });
+                }
+                // The agent that runs beside this has just collected it.
+                Err(StoreError::NotHeld(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(versions)
     }
 
     /// Where a verified blob lies.

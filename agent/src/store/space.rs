@@ -2,16 +2,22 @@
 //! begin, and a full disk is an answer with numbers.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use super::{Store, StoreError, gc::entries};
 
-/// Left free beyond what a pull writes: journals, folders, and the ledger and logs of the agent itself.
+/// Left free beyond what a pull writes: journals, folders, and the ledger and logs of the agent itself. A sixteenth of a
+/// small store.
 const MARGIN: u64 = 32 << 20;
+/// Below this much room, or a tenth of it where it is small, a spoke is no place for another model.
+const LEAST_ROOM: u64 = 256 << 20;
+/// Counting what a store takes costs a system call for each file of it; whoever only looks gets a count of this age.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// The file system that the store lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +28,23 @@ pub struct Space {
     pub available: u64,
 }
 
+/// What is taken and what is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Usage {
+    disk: Space,
+    /// Bytes that the store takes, and the most that it may take, where that is limited.
+    quota: Option<(u64, u64)>,
+}
+
+/// Too little room for another model; says so in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    path: PathBuf,
+    available: u64,
+    least: u64,
+    usage: Usage,
+}
+
 /// Bytes that a running pull will write; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Promise {
@@ -30,6 +53,11 @@ pub(crate) struct Promise {
 }
 
 impl Space {
+    /// Of the file system that a path is on, whether there is something at the path or not; 0 where nobody can say.
+    pub(super) fn around(path: &Path) -> Self {
+        path.ancestors().find_map(|path| Self::of(path).ok()).unwrap_or(Self { total: 0, available: 0 })
+    }
+
     fn of(dir: &Path) -> Result<Self, StoreError> {
         let found = rustix::fs::statvfs(dir)
             .map_err(|error| StoreError::io("ask the free space of", dir)(error.into()))?;
@@ -52,31 +80,81 @@ impl Store {
         self.inner.quota.store(bytes, Ordering::Relaxed);
     }
 
-    /// The room that the store has: the file system's, or what its quota leaves, where that is less.
+    /// The room that the store has: the file system's, or what its quota leaves (as of some seconds ago), where that is
+    /// less.
     ///
     /// # Errors
     /// What the file system says.
     pub fn room(&self) -> Result<Space, StoreError> {
-        let space = self.space()?;
+        Ok(self.usage()?.room())
+    }
+
+    /// What is missing for another model; `None` = nothing.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn shortage(&self) -> Result<Option<Shortage>, StoreError> {
+        let usage = self.usage()?;
+        let Space { total, available } = usage.room();
+        let least = LEAST_ROOM.min(total / 10);
+        let path = self.dir();
+        Ok((available < least).then(|| Shortage { path: path.to_owned(), available, least, usage }))
+    }
+
+    /// As of some seconds ago.
+    fn usage(&self) -> Result<Usage, StoreError> {
+        self.usage_of(|| {
+            let mut last = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((at, bytes)) = *last
+                && at.elapsed() < COUNT_EVERY
+            {
+                return Ok(bytes);
+            }
+            let bytes = taken(self.dir())?;
+            *last = Some((Instant::now(), bytes));
+            Ok(bytes)
+        })
+    }
+
+    fn usage_of(&self, taken: impl FnOnce() -> Result<u64, StoreError>) -> Result<Usage, StoreError> {
+        let disk = self.space()?;
         let quota = self.inner.quota.load(Ordering::Relaxed);
-        if quota == u64::MAX {
-            return Ok(space);
-        }
-        let left = quota.saturating_sub(taken(self.dir())?);
-        Ok(Space { total: space.total.min(quota), available: space.available.min(left) })
+        let quota = if quota == u64::MAX { None } else { Some((taken()?, quota)) };
+        Ok(Usage { disk, quota })
     }
 
     /// Promises room for `bytes` more, or says what is missing.
     pub(crate) fn promise(&self, bytes: u64) -> Result<Promise, StoreError> {
         let mut promised = self.inner.promised.lock().unwrap_or_else(PoisonError::into_inner);
-        let available = self.room()?.available;
-        let needed = bytes.saturating_add(MARGIN);
+        let Space { total, available } = self.usage_of(|| taken(self.dir()))?.room();
+        let needed = bytes.saturating_add(MARGIN.min(total / 16));
         if bytes > 0 && needed > available.saturating_sub(*promised) {
             let path = self.dir().to_owned();
             return Err(StoreError::DiskFull { path, needed, available, reserved: *promised });
         }
         *promised += bytes;
         Ok(Promise { store: self.clone(), bytes })
+    }
+}
+
+impl Usage {
+    fn room(self) -> Space {
+        let Self { disk, quota } = self;
+        let Some((taken, quota)) = quota else { return disk };
+        let left = quota.saturating_sub(taken);
+        Space { total: disk.total.min(quota), available: disk.available.min(left) }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, available, least, usage: Usage { disk, quota } } = self;
+        write!(f, "{}: {available} bytes are free, {least} are needed to be ready for another model; ", path.display())?;
+        write!(f, "the file system has {} of {} bytes free", disk.available, disk.total)?;
+        match quota {
+            Some((taken, quota)) => write!(f, ", the store takes {taken} of its quota of {quota} bytes"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -128,5 +206,16 @@ mod tests {
         let refused = store.promise(60 << 20).unwrap_err();
         assert_eq!(refused.reason(), "DiskFull");
         assert!(store.promise(8 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_shortage_has_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.set_quota(10 << 20);
+        fs::write(dir.path().join("blobs/x"), vec![1; 10 << 20]).unwrap();
+        let words = store.shortage().unwrap().unwrap().to_string();
+        assert!(words.contains(": 0 bytes are free, 1048576 are needed"), "{words}");
+        assert!(words.contains("of its quota of 10485760 bytes"), "{words}");
     }
 }

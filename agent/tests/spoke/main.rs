@@ -10,4 +10,5 @@ mod killing;
 mod objects;
 mod serving;
 mod site;
+mod storage;
 mod telling;

@@ -1,0 +1,78 @@
+//! A store that is too small is a condition with numbers, and goes with its cause.
+
+use nave_proto::v1::{entry_report::Phase, health::State, spoke_message::Message as FromSpoke};
+
+use crate::{
+    hub::Hub,
+    site::{Site, snapshot},
+};
+
+fn storage(said: &FromSpoke) -> Option<(State, &str)> {
+    let health = match said {
+        FromSpoke::Hello(hello) => hello.report.as_ref()?.health.as_ref()?,
+        FromSpoke::Report(report) => report.health.as_ref()?,
+        _ => return None,
+    };
+    Some((health.storage(), &health.storage_message))
+}
+
+/// Waits until the spoke has said of its storage what `wanted` asks; how often it has.
+async fn until_storage(hub: &Hub, what: &str, wanted: impl Fn(State, &str) -> bool) -> usize {
+    let count = |hub: &Hub| hub.count(|said| storage(said).is_some_and(|(state, text)| wanted(state, text)));
+    hub.until(what, |hub| Some(count(hub)).filter(|count| *count > 0)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_fit_the_quota_makes_storage_unhealthy_until_it_is_not_asked_for() {
+    let mut site = Site::new().await;
+    // A sixteenth stays free beside what a pull writes: three bytes fit, 16 MiB do not.
+    site.yaml = "storage: {quota: 16Mi}".to_owned();
+    let small = site.publish("1", b"one");
+    let large = site.publish_as("large", "1", &vec![7; 16 << 20]);
+    site.hub.tell(snapshot(1, std::slice::from_ref(&small))).await;
+    let agent = site.start().await;
+    site.hub.until_phase("defects", "1", Phase::Serving).await;
+    let healthy = until_storage(&site.hub, "a healthy store", |state, _| state == State::Healthy).await;
+
+    site.hub.tell(snapshot(2, &[small.clone(), large])).await;
+    let row = site.hub.until_phase("large", "1", Phase::Failed).await;
+    assert_eq!(row.reason, "DiskFull");
+    let needed = ((16 << 20) + 1 + (1 << 20)).to_string();
+    assert!(row.message.contains(&needed), "{}", row.message);
+    until_storage(&site.hub, "an unhealthy store", |state, text| {
+        state == State::Unhealthy && text.contains(&needed)
+    })
+    .await;
+    assert_eq!(site.served("defects").as_deref(), Some(&b"one"[..]));
+
+    site.hub.tell(snapshot(3, &[small])).await;
+    let again = |hub: &Hub| hub.count(|said| storage(said).is_some_and(|(state, _)| state == State::Healthy));
+    site.hub.until("a healthy store again", |hub| (again(hub) > healthy).then_some(())).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_of_a_running_agent_can_be_listed_and_verified_but_not_collected_by_hand() {
+    let site = Site::new().await;
+    let entry = site.publish("1", b"one");
+    site.hub.tell(snapshot(1, std::slice::from_ref(&entry))).await;
+    let agent = site.start().await;
+    site.hub.until_phase("defects", "1", Phase::Serving).await;
+    let store = |verb: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nave-agent"));
+        command.arg("store").args(verb).args(["-o", "json", "--state-dir"]).arg(site.state_dir());
+        let ended = command.env_remove("NAVE_STORE").output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        (ended.status.code(), json)
+    };
+    let (code, listed) = store(&["ls"]);
+    assert_eq!((code, &listed[0]["digest"]), (Some(0), &entry.manifest_digest.into()), "{listed}");
+    assert_eq!(listed[0]["keptBecause"], "desired", "{listed}");
+    let (code, verified) = store(&["verify"]);
+    assert_eq!((code, &verified["blobs"]), (Some(0), &2.into()), "{verified}");
+    for refused in [&["gc"][..], &["verify", "--repair"]] {
+        let (code, error) = store(refused);
+        assert_eq!((code, &error["error"]["reason"]), (Some(6), &"StoreInUse".into()), "{error}");
+    }
+    agent.stop().await;
+}
