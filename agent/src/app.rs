@@ -167,6 +167,7 @@ async fn open(
     let store =
         tokio::task::spawn_blocking(move || Store::open(dir)).await?.context("cannot open the store")?;
     store.set_quota(config.quota.unwrap_or(u64::MAX));
+    store.set_watermarks(config.watermarks.high, config.watermarks.low);
     let hook = config.hook.clone().map(Hook::new).transpose()?;
     let ranges = config.max_concurrent_ranges.unwrap_or(DEFAULT_RANGES);
     let mut puller = Puller::new(store.clone(), ranges, config.s3_ca_file.as_deref())?;

@@ -11,7 +11,7 @@ use nave_agent_plan::{Ledger, Record};
 use nave_names::{Digest, ModelName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::store::{StoreError, durable};
+use crate::store::{DISK_FULL, StoreError, durable};
 
 /// What was given to runtimes, by model.
 pub type Records = BTreeMap<ModelName, Record>;
@@ -53,6 +53,16 @@ pub enum StateError {
     /// The content has no JSON form.
     #[error("cannot encode {}", .0.display())]
     Encode(PathBuf, #[source] serde_json::Error),
+}
+
+impl StateError {
+    /// The reason in one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Write(error) if error.reason() == DISK_FULL => DISK_FULL,
+            Self::Write(_) | Self::Io { .. } | Self::Encode(..) => "StateNotWritable",
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,8 @@ const PULL_LONGEST: SignedDuration = SignedDuration::from_mins(5);
 const SWITCH_FIRST: SignedDuration = SignedDuration::from_secs(15);
 /// Longest wait between switches.
 const SWITCH_LONGEST: SignedDuration = SignedDuration::from_mins(10);
+/// Longest wait for room on the disk. Looking whether there is some costs next to nothing, and nobody tells when there is.
+const ROOM_LONGEST: SignedDuration = SignedDuration::from_secs(30);
 /// A version that did not come up this many times is tried again only when the hub tells something new: by then
 /// a runtime has been disturbed for nothing often enough.
 pub const SWITCH_TRIES: u32 = 6;
@@ -45,6 +47,8 @@ pub enum Class {
     Transient,
     /// The version, or this spoke.
     Failed,
+    /// The disk of this spoke, which is full. Reported as Failed, and tried again for as long as it lasts.
+    Room,
 }
 
 /// The last of some failures in a row.
@@ -72,9 +76,9 @@ impl Attempts {
         self.0.get(subject)
     }
 
-    /// Every failure that stands.
-    pub fn iter(&self) -> impl Iterator<Item = (&Subject, &Failure)> {
-        self.0.iter()
+    /// Something that waits for room on the disk.
+    pub fn for_room(&self) -> Option<&Failure> {
+        self.0.values().find(|failure| failure.class == Class::Room)
     }
 
     /// Whether `subject` may be tried now.
@@ -99,7 +103,9 @@ impl Attempts {
             // What was served is not served until this works.
             Subject::Revert(_) => (PULL_FIRST, SWITCH_FIRST),
         };
-        let given_up = matches!(subject, Subject::Switch(..)) && count >= SWITCH_TRIES;
+        let for_room = what.class == Class::Room;
+        let longest = if for_room { longest.min(ROOM_LONGEST) } else { longest };
+        let given_up = matches!(subject, Subject::Switch(..)) && count >= SWITCH_TRIES && !for_room;
         let wait = first.saturating_mul(1 << (count - 1).min(16)).min(longest);
         let wait = wait.mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0));
         let retry_at = (!given_up).then(|| now.checked_add(wait).unwrap_or(Timestamp::MAX));
@@ -170,5 +176,16 @@ mod tests {
         }
         let at = attempts.get(&subject).unwrap().retry_at.unwrap();
         assert_eq!(at.as_second(), 375);
+    }
+
+    #[test]
+    fn room_is_looked_for_soon_and_for_ever() {
+        let subject = Subject::Switch(ModelName::new("m").unwrap(), Digest::of(b"x"));
+        let mut attempts = Attempts::default();
+        for _ in 0..100 {
+            let what = Failed { class: Class::Room, ..WHAT };
+            attempts.failed(subject.clone(), what, Timestamp::UNIX_EPOCH, 0.0);
+        }
+        assert_eq!(attempts.get(&subject).unwrap().retry_at.unwrap().as_second(), 30);
     }
 }

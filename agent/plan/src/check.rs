@@ -103,8 +103,9 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
                 state.and_then(|state| state.record.serving.as_ref()).is_some_and(|a| a.keep_on_removal);
             must(!keep, "removes what shall be kept");
         }
-        Step::Collect { roots } => {
+        Step::Collect { roots, versions } => {
             must(ledger.is_told(), "collects without being told");
+            must(versions.is_disjoint(&plan.roots), "evicts what must stay");
             must(*roots == plan.roots, "collects by other roots than the plan's");
         }
         Step::Revert { .. } | Step::Adopt { .. } => {}

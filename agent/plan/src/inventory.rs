@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attempts::Attempts,
     entry::{Entry, Vouch},
+    evict::Shelf,
 };
 
 /// One version of a model as it is, or was, given to a runtime.
@@ -196,6 +197,8 @@ pub struct Inventory {
     pub partial: BTreeSet<Digest>,
     /// Versions whose signature this process has checked, and what with. Not kept on disk: a start checks again.
     pub signed: BTreeSet<Vouch>,
+    /// What the store takes and may take.
+    pub shelf: Shelf,
     /// By model.
     pub models: BTreeMap<ModelName, ModelInventory>,
     /// Runtimes that this agent was configured with.

@@ -6,6 +6,7 @@
 pub mod attempts;
 pub mod check;
 pub mod entry;
+pub mod evict;
 pub mod inventory;
 pub mod ledger;
 mod plan;
@@ -15,6 +16,7 @@ mod step;
 
 pub use attempts::{Attempts, Class, Failed, Failure, Subject};
 pub use entry::{Action, Entry, EntryKey, Transfer, Vouch, Window};
+pub use evict::{Eviction, Kept, Shelf, Watermarks, evict};
 pub use inventory::{Active, Folder, Inventory, Job, ModelInventory, Record};
 pub use ledger::{Desired, Ledger, Refusal};
 pub use plan::{Plan, plan};

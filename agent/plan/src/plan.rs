@@ -9,6 +9,7 @@ use nave_names::{Digest, ModelName};
 use crate::{
     attempts::Subject,
     entry::{Action, Entry, Vouch},
+    evict::{Watermarks, evict},
     inventory::{Active, Inventory, Job, ModelInventory},
     ledger::Ledger,
     refuse::{refusals, refuse, refuse_unread, serve_entries},
@@ -259,6 +260,17 @@ fn plan_collect(
     if !ledger.is_told() || busy || !is_due {
         return None;
     }
-    let any = inventory.held.iter().chain(&inventory.partial).any(garbage);
-    any.then(|| Step::Collect { roots: roots.clone() })
+    let versions = plan_evictions(inventory, roots);
+    let any = !versions.is_empty() || inventory.partial.iter().any(garbage);
+    any.then(|| Step::Collect { roots: roots.clone(), versions })
+}
+
+/// What nothing needs stays as long as there is room: it may be asked for again, and newer versions share chunks with it.
+fn plan_evictions(inventory: &Inventory, roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+    let shelf = &inventory.shelf;
+    if shelf.marks == Watermarks::default() {
+        return inventory.held.difference(roots).copied().collect();
+    }
+    let gone = evict(&shelf.versions, roots, shelf.marks.excess(shelf.taken)).versions.into_iter();
+    gone.filter(|digest| inventory.held.contains(digest)).collect()
 }

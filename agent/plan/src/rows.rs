@@ -139,7 +139,7 @@ fn say_entry(entry: &Entry, inventory: &Inventory) -> Said {
     let switch = Subject::Switch(entry.key.model.clone(), digest);
     let failure = inventory.attempts.get(&switch).filter(|_| !is_prefetch);
     let pull = inventory.attempts.get(&Subject::Pull(digest)).filter(|_| !held);
-    if let Some(failure) = failure.or(pull.filter(|failure| failure.class == Class::Failed)) {
+    if let Some(failure) = failure.or(pull.filter(|failure| failure.class != Class::Transient)) {
         return Said::because(Phase::Failed, verified, &failure.reason, &failure.message);
     }
     if state.record.switching.as_ref().is_some_and(|switching| switching.same_content(&wanted)) {

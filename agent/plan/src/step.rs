@@ -89,10 +89,12 @@ pub enum Step {
         /// Which model.
         model: ModelName,
     },
-    /// Drop from the store everything but these.
+    /// Drop versions from the store, and what is left of pulls that nobody asks for.
     Collect {
-        /// What stays.
+        /// What must stay.
         roots: BTreeSet<Digest>,
+        /// Which versions go.
+        versions: BTreeSet<Digest>,
     },
 }
 

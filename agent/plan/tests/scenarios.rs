@@ -5,7 +5,7 @@
 
 mod spoke;
 
-use nave_agent_plan::{Action, Refusal, Step};
+use nave_agent_plan::{Action, Kept, Refusal, Step, Watermarks};
 use nave_names::{Generation, VersionName};
 use spoke::{Outcome, Spoke, entry, prefetch, serve, snapshot};
 
@@ -75,6 +75,45 @@ fn the_version_before_the_previous_goes_unless_it_is_named() {
     spoke.tell(&snapshot(4, &[serve("defects", "3")])).unwrap();
     spoke.settle(done);
     assert_eq!(spoke.rows(), ["defects 2 Staged", "defects 3 Serving"]);
+}
+
+/// The spoke's store as the shell would see it: ten bytes for each version, needed last in the order of their names.
+fn fill_shelf(spoke: &mut Spoke, versions: std::ops::RangeInclusive<u8>) {
+    let shelf = &mut spoke.inventory.shelf;
+    shelf.versions = versions
+        .map(|version| {
+            let digest = spoke::digest("defects", &version.to_string());
+            let last_needed = jiff::Timestamp::from_second(version.into()).unwrap();
+            (digest, Kept { files: [(digest, 10)].into(), last_needed })
+        })
+        .collect();
+    shelf.taken = 10 * shelf.versions.len() as u64;
+}
+
+#[test]
+fn between_the_watermarks_old_versions_stay_and_above_the_oldest_go_but_never_what_is_needed() {
+    let mut spoke = serving_one();
+    spoke.inventory.shelf.marks = Watermarks { high: 50, low: 30 };
+    for version in 2..=5 {
+        spoke.tell(&snapshot(version.into(), &[serve("defects", &version.to_string())])).unwrap();
+        spoke.settle(done);
+        fill_shelf(&mut spoke, 1..=version);
+        spoke.settle(done);
+    }
+    assert_eq!(spoke.inventory.held.len(), 5, "50 bytes are taken, and 50 may be");
+    assert!(!spoke.trace.iter().any(|step| step == "collect"), "{:#?}", spoke.trace);
+
+    let named = VersionName::new("1").unwrap();
+    let sixth = nave_agent_plan::Entry { previous_version: Some(named), ..serve("defects", "6") };
+    spoke.tell(&snapshot(6, &[sixth, prefetch("defects", "2")])).unwrap();
+    spoke.settle(done);
+    fill_shelf(&mut spoke, 1..=6);
+    spoke.settle(done);
+    // 1 is named, 2 asked for, 5 the one before, 6 served: of 3 and 4 both go, and it is still more than the low mark.
+    let left: std::collections::BTreeSet<_> =
+        ["1", "2", "5", "6"].iter().map(|version| spoke::digest("defects", version)).collect();
+    assert_eq!(spoke.inventory.held, left);
+    assert_eq!(spoke.plan().steps, [], "it does not go on trying");
 }
 
 #[test]

@@ -77,7 +77,6 @@ impl ActivateError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Store(error) => error.reason(),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "DiskFull",
             Self::Io { .. } => "DiskError",
             Self::NotIntact(_) => "NotIntact",
             Self::NoHook => "RuntimeUnknown",
@@ -90,6 +89,9 @@ impl ActivateError {
     }
 
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+        move |source| match StoreError::full(action, path, &source) {
+            Some(full) => Self::Store(full),
+            None => Self::Io { action, path: path.to_owned(), source },
+        }
     }
 }

@@ -90,6 +90,11 @@ pub struct HookFile {
 pub struct StorageFile {
     /// Bytes, such as `200Gi`.
     pub quota: Option<String>,
+    /// In percent of the quota (without one, of the file system): when more is taken, versions that nothing needs go, the
+    /// longest unneeded first. 0 = they go at once.
+    pub high_watermark: Option<u8>,
+    /// Until no more than this is taken.
+    pub low_watermark: Option<u8>,
 }
 
 impl ConfigFile {

@@ -4,6 +4,7 @@
 mod address;
 mod file;
 mod peer;
+mod storage;
 
 use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,6 +15,7 @@ use crate::identity::CaHash;
 pub use address::HubAddress;
 pub use file::{ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
 pub use peer::PeerConfig;
+pub use storage::Percent;
 
 /// Where state lies unless said, for every command.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/nave";
@@ -66,6 +68,8 @@ pub struct Config {
     pub s3_ca_file: Option<PathBuf>,
     /// Most bytes that the store may take.
     pub quota: Option<u64>,
+    /// How much of that versions that nothing needs may take.
+    pub watermarks: Percent,
     /// Whether `files` is served.
     pub files: bool,
     /// Where models are laid out.
@@ -167,11 +171,7 @@ impl Config {
             (_, Some(path)) => JoinToken::File(path),
             (_, None) => JoinToken::Absent,
         };
-        let quota = file.storage.quota.map(|text| {
-            let bad = || value("storage.quota", format!("{text:?} is not an amount of bytes such as 200Gi"));
-            parse_bytes(&text).ok_or_else(bad)
-        });
-        let quota = quota.transpose()?;
+        let (quota, watermarks) = storage::limits(file.storage)?;
         let runtimes =
             file.runtimes.unwrap_or(RuntimesFile { files: Some(FilesFile::default()), hook: None });
         let hook = runtimes.hook.map(HookConfig::new).transpose()?;
@@ -191,6 +191,7 @@ impl Config {
             max_concurrent_ranges: file.max_concurrent_ranges,
             s3_ca_file: file.s3_ca_file,
             quota,
+            watermarks,
             files,
             hook,
             peer: file.peer.map(PeerConfig::new).transpose()?,
@@ -293,6 +294,20 @@ mod tests {
     }
 
     #[test]
+    fn what_nothing_needs_is_kept_within_a_quota_only_unless_the_site_says_so() {
+        for (yaml, high, low) in [
+            ("{}", 0, 0),
+            ("{quota: 1Gi}", 85, 70),
+            ("{quota: 1Gi, highWatermark: 60}", 60, 60),
+            ("{highWatermark: 90}", 90, 70),
+            ("{quota: 1Gi, highWatermark: 0}", 0, 0),
+        ] {
+            let config = config(&format!("hub: h\nstorage: {yaml}")).unwrap();
+            assert_eq!(config.watermarks, Percent { high, low }, "{yaml}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (yaml, field) in [
             ("stateDir: /s", "hub"),
@@ -300,6 +315,8 @@ mod tests {
             ("hub: h\ncaHash: sha256:12", "caHash"),
             ("hub: h\nhttpListen: nowhere", "httpListen"),
             ("hub: h\nstorage: {quota: much}", "storage.quota"),
+            ("hub: h\nstorage: {highWatermark: 101}", "storage.highWatermark"),
+            ("hub: h\nstorage: {highWatermark: 50, lowWatermark: 60}", "storage.lowWatermark"),
             ("hub: h\nruntimes: {hook: {}}", "runtimes.hook"),
             ("hub: h\nruntimes: {hook: {command: [x], timeout: soon}}", "runtimes.hook.timeout"),
         ] {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use nave_agent_plan::{Active, Attempts, Folder, Inventory, Ledger, ModelInventory, Record};
+use nave_agent_plan::{Active, Attempts, Folder, Inventory, Ledger, ModelInventory, Record, Shelf};
 use nave_names::{Digest, ModelName, Namespace, PolicyName};
 use nave_runtime::drain::Drain;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Clock, Executor, Spoke, pulls::Pulls};
+use super::{Clock, Executor, Spoke, look::look, pulls::Pulls};
 use crate::{
     activate::{ActivateError, Activator, FILES, HOOK, ModelScan, scan_all},
     config::Config,
@@ -85,6 +85,7 @@ impl Executor {
             held: held.into_iter().collect(),
             partial: store.unfinished()?.into_iter().collect(),
             signed: [].into(),
+            shelf: Shelf::default(),
             models: join(records, scans),
             runtimes: runtimes(&parts.config),
             attempts: Attempts::default(),
@@ -105,6 +106,7 @@ impl Executor {
             jobs: [].into(),
             serving: Condition::Unknown,
             storage_trouble: None,
+            room: Condition::Unknown,
             observed,
             told,
             metrics: parts.metrics,
@@ -112,6 +114,7 @@ impl Executor {
             drain: parts.drain,
         };
         executor.log_found();
+        executor.looked(look(executor.activator.store()));
         let plan = nave_agent_plan::plan(&executor.ledger, &executor.inventory, executor.clock.now());
         executor.publish(&plan);
         Ok((executor, Spoke { told: sender }, published))

@@ -2,6 +2,7 @@
 //! plans again whenever something was told, has ended, or is due. Nothing else changes what is served.
 
 mod begin;
+mod look;
 mod model_step;
 mod publish;
 mod pulls;
@@ -34,9 +35,10 @@ use crate::{
     observed::{Condition, Observed},
     pull::PullError,
     session::UrlDesk,
-    state::StateFile,
+    state::{StateError, StateFile},
     store::{GcReport, Roots, Store, StoreError},
 };
+use look::{Look, look};
 use model_step::ModelDone;
 use pulls::Pulls;
 
@@ -84,8 +86,8 @@ impl Clock {
     }
 }
 
-/// What a collection came to, and what the store holds after it: complete versions and parts of others.
-type Collected = Result<(GcReport, Vec<Digest>, Vec<Digest>), StoreError>;
+/// What a collection came to, and what the store holds after it: complete versions, parts of others, and the room.
+type Collected = Result<(GcReport, Vec<Digest>, Vec<Digest>, Look), StoreError>;
 
 /// What ended.
 enum Done {
@@ -93,6 +95,7 @@ enum Done {
     Verify(Vouch, Result<(), PullError>),
     Model(Box<ModelDone>),
     Collect(Collected),
+    Look(Look),
     Health(Condition),
 }
 
@@ -110,6 +113,7 @@ pub struct Executor {
     jobs: HashMap<task::Id, Job>,
     serving: Condition,
     storage_trouble: Option<String>,
+    room: Condition,
     observed: watch::Sender<Arc<Observed>>,
     told: mpsc::Receiver<Told>,
     metrics: Metrics,
@@ -146,7 +150,11 @@ impl Executor {
                 Some(told) = self.told.recv() => self.take(told).await,
                 Some(done) = self.tasks.join_next_with_id() => self.take_done(done).await,
                 _ = progress.tick(), if !self.pulls.is_empty() => {}
-                _ = health.tick() => self.start_health_check(),
+                _ = health.tick() => {
+                    self.start_health_check();
+                    self.start_look();
+                    self.retry_writing().await;
+                }
                 () = self.desk.opened() => self.inventory.attempts.retry_transient(self.clock.now()),
                 () = sleep(until_due) => {}
             }
@@ -213,8 +221,21 @@ impl Executor {
         if *next == self.ledger {
             return Ok(());
         }
-        let (file, content) = (self.ledger_file.clone(), next.clone());
-        match blocking(move || file.save(&content)).await {
+        self.write_ledger(next.clone()).await
+    }
+
+    /// What could not be written may be by now.
+    async fn retry_writing(&mut self) {
+        if self.storage_trouble.is_some() {
+            // What comes of it is in the condition.
+            drop(self.write_ledger(self.ledger.clone()).await);
+        }
+    }
+
+    async fn write_ledger(&mut self, content: Ledger) -> Result<(), String> {
+        let (file, store) = (self.ledger_file.clone(), self.activator.store().clone());
+        let save = move || store.with_spare(StateError::reason, || file.save(&content));
+        match blocking(save).await {
             Some(Ok(())) => {
                 self.storage_trouble = None;
                 Ok(())
@@ -263,9 +284,9 @@ impl Executor {
             }
             Step::CancelPull { digest } => self.pulls.cancel(&digest),
             // What the store collects by is on its disk: until that is this plan's, nothing is collected.
-            Step::Collect { roots } if self.roots.as_ref() != Some(&roots) => {}
-            Step::Collect { .. } => {
-                let collect = collect(self.activator.store().clone());
+            Step::Collect { roots, .. } if self.roots.as_ref() != Some(&roots) => {}
+            Step::Collect { versions, .. } => {
+                let collect = collect(self.activator.store().clone(), versions);
                 self.spawn(job, async move { Done::Collect(collect.await) });
             }
             Step::Adopt { model, active } => {
@@ -297,6 +318,7 @@ impl Executor {
             Ok(Done::Verify(vouch, outcome)) => self.verify_done(vouch, outcome),
             Ok(Done::Model(done)) => self.model_done(*done).await,
             Ok(Done::Collect(outcome)) => self.collect_done(outcome),
+            Ok(Done::Look(look)) => self.looked(look),
             Ok(Done::Health(condition)) => self.serving = condition,
             // The plan starts it again from what is on disk.
             Err(error) => tracing::error!(%error, "a step broke off"),
@@ -305,7 +327,7 @@ impl Executor {
 
     fn collect_done(&mut self, outcome: Collected) {
         match outcome {
-            Ok((report, held, unfinished)) => {
+            Ok((report, held, unfinished, look)) => {
                 self.metrics.step("collect", true);
                 if !report.versions.is_empty() {
                     tracing::info!(versions = report.versions.len(), bytes = report.bytes, "collected");
@@ -313,6 +335,7 @@ impl Executor {
                 self.inventory.held = held.into_iter().collect();
                 self.inventory.partial = unfinished.into_iter().collect();
                 self.inventory.attempts.forget(&Subject::Collect);
+                self.looked(look);
             }
             Err(error) => {
                 self.metrics.step("collect", false);
@@ -345,10 +368,10 @@ impl Executor {
     }
 }
 
-async fn collect(store: Store) -> Collected {
+async fn collect(store: Store, versions: BTreeSet<Digest>) -> Collected {
     let collect = move || {
-        let report = store.gc()?;
-        Ok((report, store.digests()?, store.unfinished()?))
+        let report = store.evict(&versions)?;
+        Ok((report, store.digests()?, store.unfinished()?, look(&store)))
     };
     blocking(collect)
         .await

@@ -11,7 +11,8 @@ use super::{Done, Executor, blocking};
 use crate::{
     activate::{ActivateError, Activator, ModelScan},
     observed::Condition,
-    state::Records,
+    state::{Records, StateError},
+    store::{DISK_FULL, StoreError},
 };
 
 /// A step that ended, and how the model's folder looks after it.
@@ -55,6 +56,10 @@ impl Executor {
             Ok(()) => {
                 self.metrics.step(word, true);
                 self.write_down(&step, &model).await;
+            }
+            // It made place for a pull in the moment in which it was asked for again; the plan has it pulled.
+            Err(ActivateError::Store(StoreError::NotHeld(digest))) => {
+                self.inventory.held.remove(&digest);
             }
             Err(ActivateError::Aborted) => tracing::debug!(%model, step = word, "stopped"),
             Err(error) => {
@@ -135,7 +140,9 @@ impl Executor {
             records.insert(model.clone(), record.clone());
         }
         let file = self.serving_file.clone();
-        match blocking(move || file.save(&records)).await {
+        let store = self.activator.store().clone();
+        let save = move || store.with_spare(StateError::reason, || file.save(&records));
+        match blocking(save).await {
             Some(Ok(())) => {
                 self.model(model).record = record;
                 self.storage_trouble = None;
@@ -143,7 +150,7 @@ impl Executor {
             }
             Some(Err(error)) => {
                 self.trouble(&error);
-                self.failed(subject, "StateNotWritable", &chain(&error));
+                self.failed(subject, error.reason(), &chain(&error));
                 false
             }
             None => false,
@@ -151,7 +158,8 @@ impl Executor {
     }
 
     pub(super) fn failed(&mut self, subject: Subject, reason: &str, message: &str) {
-        let what = Failed { reason, message, class: Class::Failed };
+        let class = if reason == DISK_FULL { Class::Room } else { Class::Failed };
+        let what = Failed { reason, message, class };
         self.inventory.attempts.failed(subject, what, self.clock.now(), rand::random());
     }
 

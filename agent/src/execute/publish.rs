@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use nave_agent_plan::{Phase, Plan, Row};
 use nave_names::Digest;
-use nave_runtime::error_text::chain;
 
 use super::Executor;
 use crate::{
     observed::{Condition, Observed, Reported},
     pull::{Progress, Stage},
-    store::DISK_FULL,
 };
 
 /// Every phase, so that one that nothing is in any more goes to 0.
@@ -79,15 +77,10 @@ impl Executor {
             return Condition::Unhealthy(trouble.clone());
         }
         // A version that was told and does not fit; its words have the numbers.
-        let full = self.inventory.attempts.iter().find(|(_, failure)| failure.reason == DISK_FULL);
-        if let Some((_, failure)) = full {
+        if let Some(failure) = self.inventory.attempts.for_room() {
             return Condition::Unhealthy(failure.message.clone());
         }
-        match self.activator.store().shortage() {
-            Ok(None) => Condition::Healthy,
-            Ok(Some(shortage)) => Condition::Unhealthy(shortage.to_string()),
-            Err(error) => Condition::Unhealthy(chain(&error)),
-        }
+        self.room.clone()
     }
 }
 

@@ -13,6 +13,7 @@ use super::Executor;
 use crate::{
     pull::{Limits, Priority, Progress, PullError, PullRequest, Puller, Window},
     session::UrlDesk,
+    store::StoreError,
 };
 
 /// A pull that gets no byte for so long says so and is begun anew, which asks for new URLs and new connections.
@@ -126,6 +127,9 @@ impl Executor {
         self.pulls.running.remove(&digest);
         let subject = Subject::Pull(digest);
         self.inventory.partial.insert(digest);
+        // Versions that nothing needed may have made place for it.
+        let store = self.activator.store().clone();
+        self.inventory.held.retain(|held| store.has(held));
         match outcome {
             Ok(()) => {
                 self.metrics.step("pull", true);
@@ -133,6 +137,7 @@ impl Executor {
                 self.inventory.partial.remove(&digest);
                 self.inventory.held.insert(digest);
                 self.inventory.attempts.forget(&subject);
+                self.start_look();
             }
             Err(PullError::Cancelled) => tracing::debug!(%digest, "pull stopped"),
             Err(error) => {
@@ -151,6 +156,7 @@ impl Executor {
 pub(super) const fn classify(error: &PullError) -> Class {
     match error {
         PullError::Cancelled | PullError::SourceUnavailable { .. } => Class::Transient,
+        PullError::Store(StoreError::DiskFull { .. } | StoreError::Full { .. }) => Class::Room,
         PullError::UrlsRefused { .. }
         | PullError::VersionBroken { .. }
         | PullError::Missing { .. }

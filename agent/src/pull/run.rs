@@ -61,12 +61,7 @@ pub(super) async fn run(
     recovery.rank = Rank { priority: recovery.rank.priority, size: manifest.total_size() };
     recovery.meter.stage(Stage::Checking);
     let manifest = Arc::new(manifest);
-    let staging = blocking({
-        let manifest = Arc::clone(&manifest);
-        move || Staging::open(&store, manifest)
-    })
-    .await?;
-    let staging = Arc::new(staging);
+    let staging = Arc::new(Staging::open(&store, Arc::clone(&manifest)));
     let (recovery, prepared) = blocking({
         let staging = Arc::clone(&staging);
         move || prepare(&staging, &recovery).map(|prepared| (recovery, prepared))
@@ -94,7 +89,11 @@ fn prepare(staging: &Staging, recovery: &Recovery) -> Result<Prepared, StoreErro
     let manifest = staging.manifest();
     let missing = staging.missing();
     report_present(manifest, &missing, recovery);
-    let mut promise = staging.store().promise(staging.needed(&missing))?;
+    let promise = staging.store().promise(staging.needed(&missing));
+    // Where there is no room for the weights there may be some for the manifest: the next try needs nobody to find out.
+    let begun = staging.begin();
+    let mut promise = promise?;
+    begun?;
 
     let mut queue = Queue::default();
     let mut large = Vec::new();

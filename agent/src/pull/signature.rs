@@ -68,7 +68,7 @@ async fn manifest_of(store: &Store, recovery: &Recovery, digest: &Digest) -> Res
     }
     let manifest = fetch_manifest(recovery, Some(digest)).await?;
     let (store, kept) = (store.clone(), std::sync::Arc::new(manifest.clone()));
-    blocking(move || Staging::open(&store, kept).map(drop)).await?;
+    blocking(move || Staging::open(&store, kept).begin()).await?;
     Ok(manifest)
 }
 

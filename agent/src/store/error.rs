@@ -1,6 +1,9 @@
 //! What can go wrong with the store, with the numbers and names that a person needs.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use nave_names::Digest;
 
@@ -96,13 +99,16 @@ impl StoreError {
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| {
-            if !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-                return Self::Io { action, path, source };
-            }
-            let Space { total, available } = Space::around(&path);
-            Self::Full { action, path, available, total }
+        move |source| Self::full(action, &path, &source).unwrap_or(Self::Io { action, path, source })
+    }
+
+    /// The error that says how full the disk is, if that is what went wrong.
+    pub(crate) fn full(action: &'static str, path: &Path, source: &io::Error) -> Option<Self> {
+        if !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return None;
         }
+        let Space { total, available } = Space::around(path);
+        Some(Self::Full { action, path: path.to_owned(), available, total })
     }
 }
 

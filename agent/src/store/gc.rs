@@ -31,6 +31,18 @@ impl Store {
     /// # Errors
     /// What the file system says; what was removed until then stays removed, and the store is consistent.
     pub fn gc(&self) -> Result<GcReport, StoreError> {
+        self.collect(|_| true)
+    }
+
+    /// The same, but of the versions that nothing needs only these go.
+    ///
+    /// # Errors
+    /// As [`Store::gc`].
+    pub fn evict(&self, versions: &BTreeSet<Digest>) -> Result<GcReport, StoreError> {
+        self.collect(|digest| versions.contains(digest))
+    }
+
+    fn collect(&self, goes: impl Fn(&Digest) -> bool) -> Result<GcReport, StoreError> {
         let _nobody_publishes = self.inner.collecting.write().unwrap_or_else(PoisonError::into_inner);
         let mut report = GcReport::default();
         let roots = self.roots()?;
@@ -39,7 +51,7 @@ impl Store {
             pins.contains_key(digest) || roots.as_ref().is_none_or(|roots| roots.0.contains_key(digest))
         };
 
-        for digest in self.digests()?.into_iter().filter(|digest| !stays(digest)) {
+        for digest in self.digests()?.into_iter().filter(|digest| !stays(digest) && goes(digest)) {
             let path = self.manifest_path(&digest);
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
             report.versions.push(digest);
@@ -54,7 +66,7 @@ impl Store {
             needed.extend(manifest.files().iter().map(|file| file.sha256));
         }
         self.remove_blobs(&needed, &mut report)?;
-        self.remove_signatures(stays, &mut report)?;
+        self.remove_signatures(|digest| stays(digest) || self.has(digest), &mut report)?;
         self.remove_stagings(stays, &mut report)?;
         Ok(report)
     }

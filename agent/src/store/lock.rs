@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Write as _},
     path::Path,
 };
 
@@ -12,6 +12,9 @@ use rustix::{
 };
 
 use super::StoreError;
+
+/// Every process id is as long, so that a short one leaves nothing of a long one.
+const WIDTH: usize = 10;
 
 /// Held while the file is open.
 #[derive(Debug)]
@@ -39,12 +42,11 @@ impl Lock {
             }
             Err(error) => return Err(StoreError::io("lock", path)(error.into())),
         }
-        let sign = |file: &mut File| {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
-        };
-        sign(&mut file).map_err(StoreError::io("write", &path))?;
+        // Over what the last holder wrote, which takes no room; who holds it is for people, and a full disk may not say.
+        match writeln!(file, "{:<WIDTH$}", std::process::id()) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            written => written.map_err(StoreError::io("write", &path))?,
+        }
         Ok(Self { _file: file })
     }
 }

@@ -47,6 +47,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotHeld`], [`StoreError::Damaged`] if a blob is missing or wrong, or what the file system says.
     pub fn materialise(&self, digest: &Digest, target: &Path) -> Result<Materialised, StoreError> {
+        // Folders and links take a little room too.
+        self.with_spare(StoreError::reason, || self.try_materialise(digest, target))
+    }
+
+    fn try_materialise(&self, digest: &Digest, target: &Path) -> Result<Materialised, StoreError> {
         let manifest = self.manifest(digest)?;
         if self.is_materialised(manifest.files(), target)? {
             return Ok(Materialised { kept: manifest.files().len(), ..Materialised::default() });

@@ -4,6 +4,7 @@
 //! ```text
 //! lock                     held by the one process that writes
 //! roots.json               versions that must not go, and why
+//! spare                    room for small files on a full disk
 //! blobs/<ab>/<sha256>      verified, 0444
 //! signatures/<sha256>.sig  of versions, by their manifest's digest; as they came
 //! manifests/<sha256>.json  one for each complete version; written after the last of its blobs
@@ -20,19 +21,20 @@ mod journal;
 mod lock;
 mod materialise;
 mod part;
+mod room;
 mod roots;
 mod serve;
 mod signature;
 mod space;
+mod spare;
 mod staging;
 mod verify;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
-    time::Instant,
 };
 
 use nave_manifest::Manifest;
@@ -67,10 +69,20 @@ struct Inner {
     promised: Mutex<u64>,
     /// Most bytes that the store may take.
     quota: AtomicU64,
-    /// What the store took when that was last counted.
-    taken: Mutex<Option<(Instant, u64)>>,
+    /// Watermarks in percent, the high one shifted by 8; 0 = none.
+    marks: AtomicU64,
+    /// What could go when that was last counted.
+    evictable: Mutex<Option<Evictable>>,
     /// Publishing reads, collecting writes: a blob is never collected between its rename and its manifest.
     collecting: RwLock<()>,
+}
+
+/// Bytes that would be free without what nothing needs, and what that was counted of.
+#[derive(Debug)]
+struct Evictable {
+    held: Vec<Digest>,
+    needed: BTreeSet<Digest>,
+    bytes: u64,
 }
 
 /// A version that the store holds completely.
@@ -117,7 +129,8 @@ impl Store {
             pins: Mutex::default(),
             promised: Mutex::default(),
             quota: AtomicU64::new(u64::MAX),
-            taken: Mutex::default(),
+            marks: AtomicU64::new(0),
+            evictable: Mutex::default(),
             collecting: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{PoisonError, atomic::Ordering},
-    time::{Duration, Instant},
 };
 
 use super::{Store, StoreError, gc::entries};
@@ -16,8 +15,6 @@ use super::{Store, StoreError, gc::entries};
 const MARGIN: u64 = 32 << 20;
 /// Below this much room, or a tenth of it where it is small, a spoke is no place for another model.
 const LEAST_ROOM: u64 = 256 << 20;
-/// Counting what a store takes costs a system call for each file of it; whoever only looks gets a count of this age.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// The file system that the store lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,53 +77,55 @@ impl Store {
         self.inner.quota.store(bytes, Ordering::Relaxed);
     }
 
-    /// The room that the store has: the file system's, or what its quota leaves (as of some seconds ago), where that is
-    /// less.
+    /// The room that the store has, where it is less by its quota than by the file system. What nothing needs counts as
+    /// free.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says, or [`StoreError::Damaged`].
     pub fn room(&self) -> Result<Space, StoreError> {
-        Ok(self.usage()?.room())
+        Ok(self.usage()?.room(self.evictable()?))
     }
 
     /// What is missing for another model; `None` = nothing.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says, or [`StoreError::Damaged`].
     pub fn shortage(&self) -> Result<Option<Shortage>, StoreError> {
         let usage = self.usage()?;
-        let Space { total, available } = usage.room();
+        let Space { total, available } = usage.room(self.evictable()?);
         let least = LEAST_ROOM.min(total / 10);
         let path = self.dir();
         Ok((available < least).then(|| Shortage { path: path.to_owned(), available, least, usage }))
     }
 
-    /// As of some seconds ago.
+    /// How much there is for the store, and how much of it is taken: of its quota, or of the file system.
+    pub(super) fn taken_of(&self) -> Result<(u64, u64), StoreError> {
+        let Usage { disk, quota } = self.usage()?;
+        let of_disk = (disk.total, disk.total.saturating_sub(disk.available));
+        Ok(quota.map_or(of_disk, |(taken, quota)| (quota, taken)))
+    }
+
     fn usage(&self) -> Result<Usage, StoreError> {
-        self.usage_of(|| {
-            let mut last = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((at, bytes)) = *last
-                && at.elapsed() < COUNT_EVERY
-            {
-                return Ok(bytes);
-            }
-            let bytes = taken(self.dir())?;
-            *last = Some((Instant::now(), bytes));
-            Ok(bytes)
-        })
-    }
-
-    fn usage_of(&self, taken: impl FnOnce() -> Result<u64, StoreError>) -> Result<Usage, StoreError> {
-        let disk = self.space()?;
         let quota = self.inner.quota.load(Ordering::Relaxed);
-        let quota = if quota == u64::MAX { None } else { Some((taken()?, quota)) };
-        Ok(Usage { disk, quota })
+        let quota = if quota == u64::MAX { None } else { Some((taken(self.dir())?, quota)) };
+        Ok(Usage { disk: self.space()?, quota })
     }
 
-    /// Promises room for `bytes` more, or says what is missing.
+    /// Promises room for `bytes` more, or says what is missing. Versions that nothing needs make place where they can.
     pub(crate) fn promise(&self, bytes: u64) -> Result<Promise, StoreError> {
+        match self.try_promise(bytes) {
+            Err(StoreError::DiskFull { needed, available, reserved, .. })
+                if self.make_room(needed.saturating_add(reserved).saturating_sub(available))? =>
+            {
+                self.try_promise(bytes)
+            }
+            done => done,
+        }
+    }
+
+    fn try_promise(&self, bytes: u64) -> Result<Promise, StoreError> {
         let mut promised = self.inner.promised.lock().unwrap_or_else(PoisonError::into_inner);
-        let Space { total, available } = self.usage_of(|| taken(self.dir()))?.room();
+        let Space { total, available } = self.usage()?.room(0);
         let needed = bytes.saturating_add(MARGIN.min(total / 16));
         if bytes > 0 && needed > available.saturating_sub(*promised) {
             let path = self.dir().to_owned();
@@ -138,18 +137,23 @@ impl Store {
 }
 
 impl Usage {
-    fn room(self) -> Space {
+    fn room(self, evictable: u64) -> Space {
         let Self { disk, quota } = self;
-        let Some((taken, quota)) = quota else { return disk };
-        let left = quota.saturating_sub(taken);
-        Space { total: disk.total.min(quota), available: disk.available.min(left) }
+        let available = disk.available.saturating_add(evictable).min(disk.total);
+        let Some((taken, quota)) = quota else { return Space { total: disk.total, available } };
+        let left = quota.saturating_sub(taken.saturating_sub(evictable));
+        Space { total: disk.total.min(quota), available: available.min(left) }
     }
 }
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, available, least, usage: Usage { disk, quota } } = self;
-        write!(f, "{}: {available} bytes are free, {least} are needed to be ready for another model; ", path.display())?;
+        write!(
+            f,
+            "{}: {available} bytes are free, {least} are needed to be ready for another model; ",
+            path.display()
+        )?;
         write!(f, "the file system has {} of {} bytes free", disk.available, disk.total)?;
         match quota {
             Some((taken, quota)) => write!(f, ", the store takes {taken} of its quota of {quota} bytes"),

@@ -35,14 +35,17 @@ impl Staging {
         Manifest::parse(&bytes).ok()
     }
 
-    /// Takes up the version with this manifest.
-    pub(crate) fn open(store: &Store, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+    /// Takes up the version with this manifest. Nothing is written yet: whether there is room is to be asked first.
+    pub(crate) fn open(store: &Store, manifest: Arc<Manifest>) -> Self {
         let digest = manifest.digest();
         let dir = store.staging_path(&digest);
         store.pins().insert(digest, Arc::clone(&manifest));
-        let staging = Self { store: store.clone(), digest, dir, manifest, verified: Mutex::default() };
-        make_folder(&staging.dir, &staging.manifest)?;
-        Ok(staging)
+        Self { store: store.clone(), digest, dir, manifest, verified: Mutex::default() }
+    }
+
+    /// Makes the folder, with the manifest in it.
+    pub(crate) fn begin(&self) -> Result<(), StoreError> {
+        make_folder(&self.dir, &self.manifest)
     }
 
     pub(crate) const fn store(&self) -> &Store {

@@ -4,10 +4,13 @@
 #![allow(unreachable_pub)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
+mod disk;
+mod full_disk;
 mod hub;
 mod joining;
 mod killing;
 mod objects;
+mod process;
 mod serving;
 mod site;
 mod storage;

@@ -24,8 +24,10 @@ pub struct Objects {
 #[derive(Default)]
 struct Inner {
     objects: BTreeMap<String, Vec<u8>>,
-    broken: bool,
+    /// Objects whose path has this in it are refused.
+    broken: Option<String>,
     gets: usize,
+    refused: usize,
 }
 
 impl Objects {
@@ -61,7 +63,17 @@ impl Objects {
 
     /// While true, every request is answered with 503.
     pub fn set_broken(&self, broken: bool) {
-        self.inner.lock().unwrap().broken = broken;
+        self.inner.lock().unwrap().broken = broken.then(String::new);
+    }
+
+    /// Requests for objects with this in their path are answered with 503 from now on, the others are served.
+    pub fn break_only(&self, part_of_path: &str) {
+        self.inner.lock().unwrap().broken = Some(part_of_path.to_owned());
+    }
+
+    /// Requests that were answered with 503.
+    pub fn refused(&self) -> usize {
+        self.inner.lock().unwrap().refused
     }
 
     pub fn gets(&self) -> usize {
@@ -72,7 +84,8 @@ impl Objects {
 async fn read(State(objects): State<Objects>, Path(path): Path<String>, headers: HeaderMap) -> Response {
     let mut inner = objects.inner.lock().unwrap();
     inner.gets += 1;
-    if inner.broken {
+    if inner.broken.as_ref().is_some_and(|part| path.contains(part)) {
+        inner.refused += 1;
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let Some(bytes) = inner.objects.get(&path) else { return StatusCode::NOT_FOUND.into_response() };

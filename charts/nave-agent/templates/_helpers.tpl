@@ -98,8 +98,18 @@ runtimes:
   hook:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- $storage := dict }}
 {{- with .Values.store.quota }}
+{{- $_ := set $storage "quota" (toString .) }}
+{{- end }}
+{{- range $key := list "highWatermark" "lowWatermark" }}
+{{- $percent := index $.Values.store $key }}
+{{- if not (kindIs "invalid" $percent) }}
+{{- $_ := set $storage $key (int $percent) }}
+{{- end }}
+{{- end }}
+{{- with $storage }}
 storage:
-  quota: {{ . | quote }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}

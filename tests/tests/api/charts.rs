@@ -50,6 +50,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("nave-agent", "store.type=hostPath", &["store.hostPath.path: required"]),
     ("nave-agent", "store.size=big", &["/store/size", "'big'"]),
     ("nave-agent", "store.quota=some", &["/store/quota", "'some'"]),
+    ("nave-agent", "store.highWatermark=101", &["/store/highWatermark", "maximum"]),
     ("nave-agent", "runtimes.files=null", &["runtimes: both are null"]),
     ("nave-agent", "runtimes.hook.timeout=1m", &["runtimes.hook: give either command or url"]),
     ("nave-agent", "runtimes.hook.url=ftp://x", &["/runtimes/hook/url"]),

@@ -195,8 +195,11 @@ impl Spoke {
                     self.inventory.models.remove(model);
                 }
             }
-            Step::Collect { roots } => {
-                self.inventory.held.retain(|digest| roots.contains(digest));
+            Step::Collect { roots, versions } => {
+                self.inventory.held.retain(|digest| !versions.contains(digest));
+                let freed = versions.iter().filter_map(|digest| self.inventory.shelf.versions.remove(digest));
+                let freed: u64 = freed.flat_map(|kept| kept.files.into_values()).sum();
+                self.inventory.shelf.taken -= freed;
                 self.inventory.partial.retain(|digest| roots.contains(digest));
             }
         }

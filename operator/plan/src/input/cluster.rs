@@ -59,6 +59,13 @@ impl Cluster {
         self.capacity()?.storage.as_ref()?.available_bytes
     }
 
+    /// What is wrong with its store, in the spoke's words; None = nothing that anybody knows of.
+    pub(crate) fn storage_trouble(&self) -> Option<&str> {
+        let conditions = &self.object.status.as_ref()?.conditions;
+        let storage = conditions::find(conditions, conditions::STORAGE_HEALTHY)?;
+        (storage.status == conditions::Status::False.as_str()).then_some(storage.message.as_str())
+    }
+
     pub(crate) fn connected(&self) -> bool {
         self.connected_since.is_some()
     }

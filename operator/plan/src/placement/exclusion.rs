@@ -138,18 +138,19 @@ fn judge_runtime(asked: &str, needs: Option<&Requirements>, cluster: &Cluster) -
 }
 
 fn judge_storage(policy: &Policy, version: &Version, member: &Member<'_>) -> Result<(), Refusal> {
-    let (Some(size), Some(available)) = (version.size_bytes(), member.spoke.cluster.available_bytes()) else {
-        return Ok(());
+    let cluster = &member.spoke.cluster;
+    let problem = match (version.size_bytes(), cluster.available_bytes(), cluster.storage_trouble()) {
+        (_, _, Some(trouble)) => format!("StorageHealthy is False: {trouble}"),
+        (Some(size), Some(available), None) if available < size => {
+            format!("{available} bytes are available, version {} needs {size}", policy.target())
+        }
+        (_, _, None) => return Ok(()),
     };
-    if available >= size {
-        return Ok(());
-    }
     let (namespace, model, target) = (&policy.key.namespace, policy.model(), policy.target());
     let assignment = &member.spoke.assignment;
     let holds = assignment.row(namespace, model, target).is_some_and(|row| row.phase.is_verified());
     if holds || assignment.asks_for(namespace, model, target) {
         return Ok(());
     }
-    let message = format!("{available} bytes are available, version {target} needs {size}");
-    Err((ExclusionReason::Storage, message.into()))
+    Err((ExclusionReason::Storage, problem.into()))
 }

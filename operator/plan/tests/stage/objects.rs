@@ -35,13 +35,18 @@ fn connection(stage: &Stage, connected: bool) -> Value {
         "message": "", "lastTransitionTime": stage.now})
 }
 
+fn storage(stage: &Stage, message: &str) -> Value {
+    json!({"type": "StorageHealthy", "status": "False", "reason": "Unhealthy", "message": message,
+        "lastTransitionTime": stage.now})
+}
+
 fn put(stage: &mut Stage, cluster: Value) {
     let cluster: EdgeCluster = serde_json::from_value(cluster).unwrap();
     stage.world.upsert_cluster(Arc::new(cluster));
 }
 
 /// Sets a cluster up, or changes it: `label=value`, `label-`, `taint=key=value:Effect`, `gpu=vendor:bytes[:broken]`,
-/// `arch=`, `free=`, `runtime=`, `fact:name=`, `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`,
+/// `arch=`, `free=`, `full=` (StorageHealthy is False, with this message), `runtime=`, `fact:name=`, `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`,
 /// `untainted`, `bandwidth=`.
 pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
     let mut object = edge_cluster(stage, name);
@@ -59,6 +64,7 @@ pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
                 object["status"]["capacity"]["storage"] =
                     json!({"availableBytes": value.parse::<i64>().unwrap()});
             }
+            "full" => push(&mut object["status"]["conditions"], storage(stage, value)),
             "runtime" => object["status"]["capacity"]["runtimes"] = json!([{"name": value, "ready": false}]),
             "gpu" => object["status"]["capacity"]["accelerators"] = json!([gpu(value)]),
             "taint" => push(&mut object["spec"]["taints"], taint(value)),
