@@ -340,4 +340,15 @@ mod tests {
             assert!(Expressions::compile(&[text.to_owned()]).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn a_larger_cluster_is_judged_by_its_own_size() {
+        let text = "cluster.labels.all(key, key.matches('^[a-z0-9]+$'))".to_owned();
+        let expressions = Expressions::compile(&[text]).unwrap();
+        assert_eq!(expressions.judge(&cluster()), Verdict::True);
+        let mut large = (*cluster().object).clone();
+        large.metadata.labels = Some((0..1000).map(|n| (format!("l{n}"), String::new())).collect());
+        let Verdict::Error(why) = expressions.judge(&Cluster::new("a", Arc::new(large))) else { panic!() };
+        assert!(why.ends_with("its result may become too large"), "{why}");
+    }
 }
