@@ -4,6 +4,8 @@
 
 #[path = "e2e/away.rs"]
 mod away;
+#[path = "e2e/by_hand.rs"]
+mod by_hand;
 #[path = "e2e/conflict.rs"]
 mod conflict;
 #[path = "e2e/deltas.rs"]
@@ -38,3 +40,5 @@ mod signed;
 mod site;
 #[path = "e2e/six.rs"]
 mod six;
+#[path = "e2e/storage.rs"]
+mod storage;

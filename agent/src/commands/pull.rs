@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nave_manifest::Manifest;
+use nave_manifest::{MANIFEST_FILE, Manifest};
 use nave_names::Digest;
 use serde::Serialize;
 use tokio::{
@@ -24,21 +24,23 @@ use super::{
     target::{self, Target},
 };
 use crate::{
-    pull::{Limits, Priority, Progress, PullError, PullRequest, Puller},
+    pull::{Limits, Priority, Progress, PullError, PullRequest, Puller, list_digest},
     store::Store,
 };
 
-/// Pull one model version from S3 into a folder: parallel, verified, resumable.
+/// Pull one model version, or any objects, from S3 into a folder: parallel, verified, resumable.
 ///
 /// Credentials, region and endpoint come from the usual variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-/// AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE; without keys, S3 is asked without. The prefix has to
-/// hold a manifest.json, as `kubectl nave publish` or the hub writes it. The folder shows nothing before all of it is
-/// verified. An interrupted pull goes on where it stopped when the command is run again; where all is there already,
-/// that is said and nothing fetched. Exit codes: 0 done, 2 bad arguments, 3 the bytes are not what the manifest says, or
-/// an object is missing, 4 S3 refuses, 5 S3 does not answer or cannot be trusted, 6 the disk, 130 interrupted, 1 anything else.
+/// AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE; without keys, S3 is asked without. The folder shows
+/// nothing before all of it is there. Where the prefix has a manifest.json, as `kubectl nave publish` or the hub writes it,
+/// everything is verified against that. Where it has none, the objects below it, or the one object of that name, are
+/// pulled as S3 lists them: their sizes and ETags are compared, and what arrived is hashed. An interrupted pull goes on
+/// where it stopped when the command is run again; where all is there already, that is said and nothing fetched. Exit
+/// codes: 0 done, 2 bad arguments, 3 the bytes are not what the manifest says, or an object is missing or was changed, 4 S3
+/// refuses, 5 S3 does not answer or cannot be trusted, 6 the disk, 130 interrupted, 1 anything else.
 #[derive(Debug, clap::Args)]
 pub struct PullArgs {
-    /// Where the version is: s3://BUCKET/PREFIX
+    /// Where the version is: s3://BUCKET/PREFIX; or one object: s3://BUCKET/KEY
     url: S3Prefix,
     /// The folder that shall hold the version's files; made if it is not there. What else is in it is left alone, unless
     /// --replace is given
@@ -80,6 +82,7 @@ struct Pulled {
     to: PathBuf,
     /// All was in the folder before, and was compared byte by byte.
     already_there: bool,
+    checked: Checked,
     files: u64,
     bytes: u64,
     bytes_fetched: u64,
@@ -91,6 +94,23 @@ struct Pulled {
     corrupt_chunks: u64,
     delta_refusals: u64,
     seconds: f64,
+}
+
+/// What the bytes were compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Checked {
+    /// The SHA-256 of each file and the BLAKE3 of each chunk in its manifest.
+    Manifest,
+    /// There is no manifest: the size of each object, and that none was changed meanwhile.
+    SizesAndETags,
+}
+
+/// What a pull came to.
+struct Filled {
+    manifest: Manifest,
+    already_there: bool,
+    checked: Checked,
 }
 
 impl PullArgs {
@@ -107,7 +127,7 @@ impl PullArgs {
         let to = std::path::absolute(&self.to).map_err(|error| bad(error.to_string()))?;
         let beside = private_store(&to)
             .ok_or_else(|| bad(format!("{} has no name of its own to put files under", to.display())))?;
-        let source = Arc::new(self.url.open(self.ca_file.as_deref())?);
+        let source = Arc::new(self.url.open(self.ca_file.as_deref(), Duration::from_secs(self.patience))?);
         let (progress, receiver) = watch::channel(Progress::default());
         let store = match &self.store {
             Some(dir) => StoreFolder { dir: dir.clone(), private: false, fresh: false },
@@ -123,13 +143,14 @@ impl PullArgs {
         drop(bar.await);
         let kept = done.is_err() && !(store.fresh && progress.borrow().bytes_done == 0);
         let removed = if store.private && !kept { store.remove() } else { Ok(()) };
-        let (manifest, already_there) = done?;
+        let Filled { manifest, already_there, checked } = done?;
         removed?;
         let progress = progress.borrow().clone();
         Ok(Pulled {
             digest: manifest.digest(),
             to,
             already_there,
+            checked,
             files: manifest.files().len() as u64,
             bytes: manifest.total_size(),
             bytes_fetched: progress.bytes_fetched,
@@ -144,47 +165,88 @@ impl PullArgs {
         })
     }
 
-    /// Fills the folder; true if all was there already.
+    /// Fills the folder.
     async fn fill(
         &self,
         store: &StoreFolder,
         to: &Path,
         source: Arc<S3Source>,
         progress: &watch::Sender<Progress>,
-    ) -> Result<(Manifest, bool), Failure> {
+    ) -> Result<Filled, Failure> {
         let store = Store::open(&store.dir)?;
         let puller = Puller::new(store.clone(), self.max_ranges, self.ca_file.as_deref())?
             .with_stall(Duration::from_secs(self.stall));
         let patience = Duration::from_secs(self.patience);
-        let manifest = puller
-            .manifest(Arc::clone(&source) as _, self.digest.as_ref(), patience, progress.clone())
-            .await
-            .map_err(|error| source.explain(error))?;
+        let manifest =
+            puller.manifest(Arc::clone(&source) as _, self.digest.as_ref(), patience, progress.clone()).await;
+        let manifest = match manifest {
+            Err(PullError::Missing { object, message, .. })
+                if object == MANIFEST_FILE
+                    && self.digest.is_none()
+                    && !message.starts_with("NoSuchBucket") =>
+            {
+                return self.fill_plain(&puller, to, &source, progress).await;
+            }
+            found => found.map_err(|error| source.explain(error))?,
+        };
         let digest = manifest.digest();
         let (folder, compared) = (to.to_owned(), manifest.clone());
         match blocking(move || target::look(&folder, &compared)).await? {
-            Target::Whole => return Ok((manifest, true)),
-            Target::Other(why) if !self.replace => {
-                let why =
-                    format!("{} is not empty and {why}; --replace replaces what is in it", to.display());
-                return Err(Failure::new(Exit::Failed, "TargetNotEmpty", why));
+            Target::Whole => {
+                return Ok(Filled { manifest, already_there: true, checked: Checked::Manifest });
             }
+            Target::Other(why) if !self.replace => return Err(not_empty(to, &why)),
             Target::Other(_) | Target::Free => {}
         }
-        let request = PullRequest {
-            manifest_digest: digest,
-            source: Arc::clone(&source) as _,
-            limits: Limits { max_bytes_per_second: self.max_bandwidth, windows: Vec::new() },
-            priority: Priority::Serve,
-            patience,
-            progress: progress.clone(),
-            cancel: CancellationToken::new(),
-        };
+        let request = self.request(digest, &source, progress);
         puller.pull(request).await.map_err(|error| source.explain(error))?;
         let to = to.to_owned();
         blocking(move || Ok(store.materialise(&digest, &to)?)).await?;
-        Ok((manifest, false))
+        Ok(Filled { manifest, already_there: false, checked: Checked::Manifest })
     }
+
+    /// The same without a manifest: what S3 lists.
+    async fn fill_plain(
+        &self,
+        puller: &Puller,
+        to: &Path,
+        source: &S3Source,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Filled, Failure> {
+        let folder = to.to_owned();
+        if !self.replace && !blocking(move || target::is_free(&folder)).await? {
+            return Err(not_empty(to, "there is no manifest.json to compare what is in it with"));
+        }
+        let (source, listed) = source.list().await?;
+        let source = Arc::new(source);
+        let request = self.request(list_digest(&listed), &source, progress);
+        let manifest = puller.pull_listed(request, listed).await.map_err(|error| source.explain(error))?;
+        let (store, digest, to) = (puller.store().clone(), manifest.digest(), to.to_owned());
+        blocking(move || Ok(store.materialise(&digest, &to)?)).await?;
+        Ok(Filled { manifest, already_there: false, checked: Checked::SizesAndETags })
+    }
+
+    fn request(
+        &self,
+        digest: Digest,
+        source: &Arc<S3Source>,
+        progress: &watch::Sender<Progress>,
+    ) -> PullRequest {
+        PullRequest {
+            manifest_digest: digest,
+            source: Arc::clone(source) as _,
+            limits: Limits { max_bytes_per_second: self.max_bandwidth, windows: Vec::new() },
+            priority: Priority::Serve,
+            patience: Duration::from_secs(self.patience),
+            progress: progress.clone(),
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
+fn not_empty(to: &Path, why: &str) -> Failure {
+    let why = format!("{} is not empty and {why}; --replace replaces what is in it", to.display());
+    Failure::new(Exit::Failed, "TargetNotEmpty", why)
 }
 
 impl Pulled {
@@ -197,9 +259,16 @@ impl Pulled {
             );
         }
         let rate = megabytes / seconds.max(0.001);
+        let verified = match self.checked {
+            Checked::Manifest => "verified",
+            Checked::SizesAndETags => "of the sizes and ETags that S3 lists",
+        };
         let mut text = format!(
-            "{files} files, {megabytes:.1} MB in {seconds:.2} s ({rate:.1} MB/s), verified: {digest} in {to}"
+            "{files} files, {megabytes:.1} MB in {seconds:.2} s ({rate:.1} MB/s), {verified}: {digest} in {to}"
         );
+        if self.checked == Checked::SizesAndETags {
+            text.push_str("\nthere is no manifest.json, so nothing was verified against one; the digest is of what arrived");
+        }
         let had = self.bytes_reused + self.bytes_resumed;
         if had > 0 {
             text.push_str(&format!("\n{:.1} MB of them were on this disk already", had as f64 / 1e6));

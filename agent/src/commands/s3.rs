@@ -2,12 +2,12 @@
 
 use std::{ffi::OsString, fs, path::Path, str::FromStr, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{TryStreamExt as _, future::BoxFuture};
 use http::Method;
-use nave_manifest::MANIFEST_FILE;
+use nave_manifest::{MANIFEST_FILE, is_reserved};
 use nave_names::RelativePath;
 use object_store::{
-    Certificate, ClientOptions, StaticCredentialProvider,
+    Certificate, ClientOptions, ObjectStore as _, ObjectStoreExt as _, RetryConfig, StaticCredentialProvider,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
     signer::Signer as _,
 };
@@ -15,7 +15,7 @@ use object_store::{
 use nave_runtime::error_text::chain;
 
 use super::exit::{Exit, Failure};
-use crate::pull::{PullError, SignedUrl, UrlError, UrlSource};
+use crate::pull::{Listed, PullError, SignedUrl, UrlError, UrlSource};
 
 /// How long a URL is good for: far longer than a range takes, and short enough that a leaked one is of little use.
 const URL_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -43,7 +43,7 @@ impl FromStr for S3Prefix {
 
 impl S3Prefix {
     /// A client for the bucket, from the environment.
-    pub(super) fn open(&self, ca_file: Option<&Path>) -> Result<S3Source, Failure> {
+    pub(super) fn open(&self, ca_file: Option<&Path>, patience: Duration) -> Result<S3Source, Failure> {
         let fail = |message: String| Failure::new(Exit::Failed, "S3Setup", message);
         let mut options = ClientOptions::new();
         if let Some(path) = ca_file {
@@ -63,18 +63,21 @@ impl S3Prefix {
                 builder = builder.with_config(key, value);
             }
         }
+        let retry = RetryConfig { retry_timeout: patience, ..RetryConfig::default() };
+        builder = builder
+            .with_client_options(options.with_allow_http(plain))
+            .with_bucket_name(&self.bucket)
+            .with_retry(retry);
+        let lister = builder.clone().with_skip_signature(anonymous);
         if anonymous {
             // The signer wants a key; what it signs with this one is cut off.
             let (key_id, secret_key) = ("anonymous".to_owned(), String::new());
             let nobody = AwsCredential { key_id, secret_key, token: None };
             builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
         }
-        let s3 = builder
-            .with_client_options(options.with_allow_http(plain))
-            .with_bucket_name(&self.bucket)
-            .build()
-            .map_err(|error| fail(chain(&error)))?;
-        Ok(S3Source { s3, bucket: self.bucket.clone(), prefix: self.prefix.clone(), anonymous })
+        let build = |builder: AmazonS3Builder| builder.build().map_err(|error| fail(chain(&error)));
+        let (s3, lister) = (build(builder)?, build(lister)?);
+        Ok(S3Source { s3, lister, bucket: self.bucket.clone(), prefix: self.prefix.clone(), anonymous })
     }
 }
 
@@ -94,10 +97,11 @@ fn settings() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(text).filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty())
 }
 
-/// Presigns with one's own keys.
-#[derive(Debug)]
+/// Presigns with one's own keys, and lists.
+#[derive(Clone, Debug)]
 pub(super) struct S3Source {
     s3: AmazonS3,
+    lister: AmazonS3,
     bucket: String,
     prefix: String,
     /// There are no keys: URLs go unsigned.
@@ -106,7 +110,66 @@ pub(super) struct S3Source {
 
 impl S3Source {
     fn key(&self, path: &str) -> Result<object_store::path::Path, object_store::path::Error> {
-        object_store::path::Path::parse(format!("{}/{path}", self.prefix))
+        let folder = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        object_store::path::Path::parse(format!("{folder}{path}"))
+    }
+
+    /// What there is without a manifest: the objects below the prefix, or the one object that the prefix is the key of;
+    /// and the source of their URLs.
+    pub(super) async fn list(&self) -> Result<(Self, Vec<Listed>), Failure> {
+        let Self { bucket, prefix, .. } = self;
+        let refuse = |reason, message| Failure::new(Exit::Refused, reason, message);
+        let key = object_store::path::Path::parse(prefix);
+        let key = key.map_err(|error| refuse("BadName", format!("s3://{bucket}/{prefix}: {error}")))?;
+        let found: Vec<_> =
+            self.lister.list(Some(&key)).try_collect().await.map_err(|error| self.cannot_list(&error))?;
+        let mut listed = Vec::new();
+        for object in &found {
+            // A key that ends in a slash is a folder to some tools, and nothing to pull.
+            let Some(rest) = object.location.prefix_match(&key) else { continue };
+            let path: Vec<_> = rest.map(|part| part.as_ref().to_owned()).collect();
+            if path.is_empty() {
+                continue;
+            }
+            let path = RelativePath::new(path.join("/"));
+            let path =
+                path.map_err(|error| refuse("BadName", format!("object {}: {error}", object.location)))?;
+            if !is_reserved(&path) {
+                listed.push(Listed { path, size: object.size, e_tag: object.e_tag.clone() });
+            }
+        }
+        if !listed.is_empty() {
+            return Ok((self.clone(), listed));
+        }
+        let nothing = || {
+            let message = format!(
+                "there is no {MANIFEST_FILE} under s3://{bucket}/{prefix}, no object below it, and no object of that name"
+            );
+            refuse("NothingThere", message)
+        };
+        let object = match self.lister.head(&key).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(nothing()),
+            found => found.map_err(|error| self.cannot_list(&error))?,
+        };
+        let (folder, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+        let path =
+            RelativePath::new(name).map_err(|error| refuse("BadName", format!("object {key}: {error}")))?;
+        let source = Self { prefix: folder.to_owned(), ..self.clone() };
+        Ok((source, vec![Listed { path, size: object.size, e_tag: object.e_tag }]))
+    }
+
+    fn cannot_list(&self, error: &object_store::Error) -> Failure {
+        let message = format!("cannot list s3://{}/{}: {}", self.bucket, self.prefix, chain(error));
+        let denied = matches!(
+            error,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+        );
+        if !denied {
+            return Failure::new(Exit::Unavailable, "SourceUnavailable", message);
+        }
+        let hint =
+            "without a manifest.json the objects have to be listed, which takes the right to (s3:ListBucket)";
+        Failure::new(Exit::Denied, "AccessDenied", message).with_hint(hint)
     }
 
     /// Why a pull failed, in the words of someone who typed an address and has keys.
@@ -119,8 +182,8 @@ impl S3Source {
             }
             PullError::Missing { object, message, .. } if object == MANIFEST_FILE => {
                 let message = format!(
-                    "there is no {MANIFEST_FILE} under s3://{bucket}/{prefix}; `kubectl nave publish` writes one, and so does \
-                     the hub for a ModelVersion of this prefix ({message})"
+                    "there is no {MANIFEST_FILE} under s3://{bucket}/{prefix}, and so no version with the digest that was asked \
+                     for; `kubectl nave publish` writes one, and so does the hub for a ModelVersion of this prefix ({message})"
                 );
                 return Failure::new(Exit::Refused, "NoManifest", message);
             }

@@ -21,19 +21,20 @@ pub(super) enum Target {
     Other(String),
 }
 
+/// Whether there is no such folder, or nothing in it.
+pub(super) fn is_free(dir: &Path) -> Result<bool, Failure> {
+    if !exists(dir)? {
+        return Ok(true);
+    }
+    let (mut present, mut strange) = (BTreeSet::new(), Vec::new());
+    walk(dir, "", &mut present, &mut strange)?;
+    Ok(present.is_empty() && strange.is_empty())
+}
+
 /// Looks at the folder. Hashes it only if its names and sizes are the version's.
 pub(super) fn look(dir: &Path, manifest: &Manifest) -> Result<Target, Failure> {
-    match fs::metadata(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Target::Free),
-        Err(error) => {
-            let message = format!("cannot look at {}: {error}", dir.display());
-            return Err(Failure::new(Exit::Disk, "DiskError", message));
-        }
-        Ok(found) if !found.is_dir() => {
-            let message = format!("{} is there and is not a folder", dir.display());
-            return Err(Failure::new(Exit::Disk, "TargetNotUsable", message));
-        }
-        Ok(_) => {}
+    if !exists(dir)? {
+        return Ok(Target::Free);
     }
     let (mut present, mut strange) = (BTreeSet::new(), Vec::new());
     walk(dir, "", &mut present, &mut strange)?;
@@ -67,4 +68,20 @@ pub(super) fn look(dir: &Path, manifest: &Manifest) -> Result<Target, Failure> {
         }
     }
     Ok(Target::Whole)
+}
+
+/// False = there is nothing; anything but a folder is an error.
+fn exists(dir: &Path) -> Result<bool, Failure> {
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let message = format!("cannot look at {}: {error}", dir.display());
+            Err(Failure::new(Exit::Disk, "DiskError", message))
+        }
+        Ok(found) if !found.is_dir() => {
+            let message = format!("{} is there and is not a folder", dir.display());
+            Err(Failure::new(Exit::Disk, "TargetNotUsable", message))
+        }
+        Ok(_) => Ok(true),
+    }
 }

@@ -67,8 +67,22 @@ impl<'a> Fetcher<'a> {
         path: &RelativePath,
         part: Part,
     ) -> Result<Body<'a>, Failure> {
+        self.get_if(client, path, part, None).await
+    }
+
+    /// The same, of an object that has to have this ETag.
+    pub(super) async fn get_if(
+        &self,
+        client: &Client,
+        path: &RelativePath,
+        part: Part,
+        e_tag: Option<&str>,
+    ) -> Result<Body<'a>, Failure> {
         let url = self.urls.get(path).await?;
         let mut request = client.get(url);
+        if let Some(e_tag) = e_tag {
+            request = request.header(header::IF_MATCH, format!("\"{}\"", bare(e_tag)));
+        }
         if let Part::Range { begin, end, .. } = part {
             request = request.header(header::RANGE, format!("bytes={begin}-{}", end - 1));
         }
@@ -83,6 +97,16 @@ impl<'a> Fetcher<'a> {
             StatusCode::PARTIAL_CONTENT => (false, Some(check_range(path, &response, part)?)),
             status => return Err(refusal(path, response, status, self.stall).await),
         };
+        // Not every server heeds If-Match.
+        let sent = response.headers().get(header::ETAG).and_then(|value| value.to_str().ok());
+        if let (Some(e_tag), Some(sent)) = (e_tag, sent)
+            && bare(e_tag) != bare(sent)
+        {
+            return Err(broken(
+                path,
+                format!("was changed while it was pulled: its ETag is {sent}, and was {e_tag}"),
+            ));
+        }
         let Self { limiter, meter, rank, stall, .. } = *self;
         Ok(Body { stream: response.bytes_stream().boxed(), whole, left, limiter, meter, rank, stall })
     }
@@ -131,7 +155,7 @@ fn check_whole(path: &RelativePath, response: &Response, part: Part) -> Result<O
         },
         Part::Whole(size) | Part::Range { size, .. } => match announced {
             Some(length) if length != size => {
-                Err(broken(path, format!("has {length} bytes, the manifest says {size}: it was changed")))
+                Err(broken(path, format!("has {length} bytes instead of {size}: it was changed")))
             }
             _ => Ok(Some(size)),
         },
@@ -147,7 +171,7 @@ fn check_range(path: &RelativePath, response: &Response, part: Part) -> Result<u
         return Err(Trouble::Wrong(format!("Content-Range {head:?}")).into());
     };
     if total != size {
-        return Err(broken(path, format!("has {total} bytes, the manifest says {size}: it was changed")));
+        return Err(broken(path, format!("has {total} bytes instead of {size}: it was changed")));
     }
     if first != begin || last < first || last >= end {
         return Err(Trouble::Wrong(format!("bytes {first}-{last} instead of {begin}-{}", end - 1)).into());
@@ -157,6 +181,11 @@ fn check_range(path: &RelativePath, response: &Response, part: Part) -> Result<u
         return Err(Trouble::Wrong("Content-Length and Content-Range disagree".to_owned()).into());
     }
     Ok(length)
+}
+
+/// An ETag without its quotes, which some lists leave out.
+fn bare(e_tag: &str) -> &str {
+    e_tag.trim_start_matches("W/").trim_matches('"')
 }
 
 /// `bytes 0-9/100`

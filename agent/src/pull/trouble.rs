@@ -156,7 +156,8 @@ pub(super) fn classify(
             let (object, message) = (object.to_owned(), s3_code(body));
             Failure::Stop(PullError::Missing { object, status: code, message })
         }
-        416 => broken("is shorter than the manifest says (status 416)".to_owned()),
+        412 => broken("was changed while it was pulled (status 412)".to_owned()),
+        416 => broken("is shorter than it should be (status 416)".to_owned()),
         429 | 503 => {
             let seconds = head.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             Trouble::Throttled { status: code, retry_after: seconds.map(Duration::from_secs) }.into()

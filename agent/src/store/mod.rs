@@ -23,6 +23,7 @@ mod materialise;
 mod part;
 mod room;
 mod roots;
+mod rough;
 mod serve;
 mod signature;
 mod space;
@@ -49,6 +50,7 @@ pub use verify::{Finding, VerifyReport};
 
 pub(crate) use chunk_index::ChunkIndex;
 pub(crate) use part::Part;
+pub(crate) use rough::{Rough, RoughError};
 pub(crate) use space::Promise;
 pub(crate) use staging::Staging;
 

@@ -13,7 +13,10 @@ use std::{
 use nave_manifest::{FileEntry, Manifest};
 use nave_names::Digest;
 
-use super::{Part, Store, StoreError, durable};
+use super::{
+    Part, Store, StoreError, durable,
+    part::{OpenFiles, part_path},
+};
 
 /// The staging folder of one version. While it exists as a value, garbage collection leaves the version's blobs alone.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(crate) struct Staging {
     dir: PathBuf,
     manifest: Arc<Manifest>,
     verified: Mutex<BTreeSet<Digest>>,
+    files: Arc<OpenFiles>,
 }
 
 impl Staging {
@@ -40,7 +44,14 @@ impl Staging {
         let digest = manifest.digest();
         let dir = store.staging_path(&digest);
         store.pins().insert(digest, Arc::clone(&manifest));
-        Self { store: store.clone(), digest, dir, manifest, verified: Mutex::default() }
+        Self {
+            store: store.clone(),
+            digest,
+            dir,
+            manifest,
+            verified: Mutex::default(),
+            files: Arc::default(),
+        }
     }
 
     /// Makes the folder, with the manifest in it.
@@ -68,12 +79,12 @@ impl Staging {
 
     /// Bytes of disk that these files still need.
     pub(crate) fn needed(&self, files: &[FileEntry]) -> u64 {
-        files.iter().map(|file| file.size - Part::allocated(&self.dir, file)).sum()
+        files.iter().map(|file| file.size - Part::allocated(&self.dir, &file.sha256, file.size)).sum()
     }
 
     /// The part of a large file, with the chunks that its journal names.
     pub(crate) fn part(&self, file: &FileEntry) -> Result<(Part, Vec<u32>), StoreError> {
-        Part::open(&self.dir, file)
+        Part::open(&self.dir, &file.sha256, file.size, file.chunks.len(), &self.files)
     }
 
     /// What an earlier attempt left of a small file, to be hashed before use.
@@ -100,6 +111,19 @@ impl Staging {
             open.write_all(piece.as_ref()).map_err(StoreError::io("write", &path))?;
         }
         self.mark_verified(file.sha256);
+        Ok(())
+    }
+
+    /// Takes over a file that is complete and has these contents; where it was it stays too, until the version is published.
+    pub(crate) fn adopt(&self, part: &Path, sha256: &Digest) -> Result<(), StoreError> {
+        let ours = self.part_path(sha256);
+        match fs::hard_link(part, &ours) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::io("link", ours)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.mark_verified(*sha256);
         Ok(())
     }
 
@@ -154,7 +178,7 @@ impl Staging {
     }
 
     fn part_path(&self, sha256: &Digest) -> PathBuf {
-        self.dir.join(format!("{}.part", sha256.to_hex()))
+        part_path(&self.dir, sha256)
     }
 }
 
@@ -174,18 +198,24 @@ impl Drop for Staging {
     }
 }
 
+/// Makes the folder of a version that is about to be pulled, with its manifest.
 fn make_folder(dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    fs::create_dir_all(dir).map_err(StoreError::io("create folder", dir))?;
-    let only_ours = Permissions::from_mode(0o700);
-    fs::set_permissions(dir, only_ours).map_err(StoreError::io("protect", dir))?;
+    make_private(dir)?;
     let path = dir.join(nave_manifest::MANIFEST_FILE);
-    if path.exists() {
+    // One that was damaged is no use to anybody, and would be in the way for ever.
+    if fs::read(&path).is_ok_and(|bytes| Digest::of(&bytes) == manifest.digest()) {
         return Ok(());
     }
     durable::replace(&path, &manifest.to_canonical_bytes(), durable::READ_ONLY)
 }
 
-fn remove_all(dir: &Path) -> Result<(), StoreError> {
+/// Makes a folder for what nobody else may see yet.
+pub(super) fn make_private(dir: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(dir).map_err(StoreError::io("create folder", dir))?;
+    fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(StoreError::io("protect", dir))
+}
+
+pub(super) fn remove_all(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", dir)(error)),
         Ok(()) | Err(_) => Ok(()),

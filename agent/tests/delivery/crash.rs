@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// A version under `bucket/vit/1.0/` as `nave-agent pull` sees it.
-async fn bucket(files: &BTreeMap<String, Vec<u8>>) -> Server {
+pub(crate) async fn bucket(files: &BTreeMap<String, Vec<u8>>) -> Server {
     let key = |path: &str| format!("bucket/vit/1.0/{path}");
     let mut objects: BTreeMap<_, _> = files.iter().map(|(path, bytes)| (key(path), bytes.clone())).collect();
     objects.insert(key("manifest.json"), manifest_of(files).to_canonical_bytes());
     Server::start(objects).await
 }
 
-fn nave_agent(server: &Server, to: &Path) -> tokio::process::Command {
+pub(crate) fn nave_agent(server: &Server, to: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_nave-agent"));
     command
         .args(["pull", "s3://bucket/vit/1.0", "-o", "json", "--to"])

@@ -2,10 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
+mod collecting;
 mod crash;
 mod deltas;
 mod faults;
 mod peers;
+mod plain;
 mod pulls;
 mod server;
 mod signatures;

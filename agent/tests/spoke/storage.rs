@@ -3,7 +3,9 @@
 use nave_proto::v1::{self, entry_report::Phase, health::State, spoke_message::Message as FromSpoke};
 
 use crate::{
+    disk::Disk,
     hub::Hub,
+    process::Process,
     site::{Site, digest_of, snapshot},
 };
 
@@ -110,4 +112,27 @@ async fn within_a_quota_old_versions_stay_until_room_is_needed_and_then_the_olde
         assert!(versions[gone..].iter().all(held), "more than {gone} went for version {version}");
     }
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pulled_served_and_kept_takes_its_room_once() {
+    let site = Site::new().await;
+    let disk = Disk::mount(&site.state_dir());
+    let process = Process::start(&site, Some(&disk));
+    site.hub.until("a session", |hub| (hub.sessions() > 0).then_some(())).await;
+    let taken = || {
+        rustix::fs::sync();
+        let found = rustix::fs::statvfs(disk.path("")).unwrap();
+        (found.f_blocks - found.f_bfree) * found.f_frsize
+    };
+    let before = taken();
+    for version in 1..=2_u8 {
+        let entry = site.publish(&version.to_string(), &vec![version; 8 << 20]);
+        site.hub.tell(snapshot(version.into(), &[entry])).await;
+        site.hub.until_phase("defects", &version.to_string(), Phase::Serving).await;
+    }
+    // Two versions, in the store and in the runtime's folders; beside them the spare and what is small.
+    let grown = taken() - before;
+    assert!((16 << 20..20 << 20).contains(&grown), "{grown} bytes for two versions of 8 MiB");
+    assert!(process.terminate().success());
 }

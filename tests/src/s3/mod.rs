@@ -148,7 +148,7 @@ impl S3Server {
     /// # Errors
     /// The server refused it.
     pub async fn put(&self, bucket: &str, key: &str, content: impl Into<PutPayload>) -> anyhow::Result<()> {
-        let result = self.bucket(bucket)?.put(&Key::from(key), content.into()).await;
+        let result = self.bucket(bucket)?.put(&Key::parse(key)?, content.into()).await;
         result.map(drop).with_context(|| format!("putting s3://{bucket}/{key}"))
     }
 
