@@ -1,7 +1,9 @@
-//! A small disk that can really be full: an ext4 image on a loop device, or, for somebody who is not root, a tmpfs. It is
-//! mounted in a namespace of its own that a small process holds, so nothing of it is left, however a test ends.
+//! A small disk that can really be full: an ext4 image on a loop device, or, for somebody who is not root or has no such
+//! device, a tmpfs. It is mounted in a namespace of its own that a small process holds, so nothing of it is left, however a
+//! test ends.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
@@ -18,8 +20,11 @@ pub struct Disk {
     folder: PathBuf,
 }
 
-/// What the holder does: it mounts, says so, and goes when the test does, whose end of the pipe is its input.
-const HOLD: &str = r#"mount "$@" && echo mounted && exec cat"#;
+/// What the holder does: it mounts, says so, and goes when the test does, whose end of the pipe is its input. The image has
+/// no blocks that only root may use: the agent may be root, and full has to be full.
+const HOLD: &str = r#"
+{ [ -n "$1" ] && mkfs.ext4 -q -m 0 "$1" && mount -o loop "$1" "$2"; } >&2 ||
+    mount -t tmpfs -o "size=$3" disk "$2" && echo mounted && exec cat"#;
 
 impl Disk {
     /// A disk on this folder, which is made.
@@ -31,19 +36,14 @@ impl Disk {
         if !is_root {
             command.args(["--map-root-user"]);
         }
-        command.args(["sh", "-c", HOLD, "hold"]);
+        let image = folder.with_extension("img");
         if is_root {
-            let image = folder.with_extension("img");
             File::create(&image).unwrap().set_len(SIZE).unwrap();
-            // No blocks that only root may use: the agent is root here, and full has to be full.
-            let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).status().unwrap();
-            assert!(made.success(), "mkfs.ext4: {made}");
-            command.args(["-o", "loop"]).arg(&image);
-        } else {
-            command.args(["-t", "tmpfs", "-o", &format!("size={SIZE}"), "disk"]);
         }
-        let mut holder =
-            command.arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+        command.args(["sh", "-c", HOLD, "hold"]);
+        command.arg(if is_root { image.as_os_str() } else { OsStr::new("") });
+        command.arg(folder).arg(SIZE.to_string());
+        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
         let mut said = String::new();
         BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "mounted\n", "the disk could not be mounted");
