@@ -35,9 +35,10 @@ use crate::{
 /// nothing before all of it is there. Where the prefix has a manifest.json, as `kubectl nave publish` or the hub writes it,
 /// everything is verified against that. Where it has none, the objects below it, or the one object of that name, are
 /// pulled as S3 lists them: their sizes and ETags are compared, and what arrived is hashed. An interrupted pull goes on
-/// where it stopped when the command is run again; where all is there already, that is said and nothing fetched. Exit
-/// codes: 0 done, 2 bad arguments, 3 the bytes are not what the manifest says, or an object is missing or was changed, 4 S3
-/// refuses, 5 S3 does not answer or cannot be trusted, 6 the disk, 130 interrupted, 1 anything else.
+/// where it stopped when the command is run again. A folder that has all of a manifest's files already is compared, and
+/// nothing fetched; without a manifest it has to be empty, unless --replace is given. Exit codes: 0 done, 2 bad arguments, 3
+/// the bytes are not what the manifest says, or an object is missing or was changed, 4 S3 refuses, 5 S3 does not answer or
+/// cannot be trusted, 6 the disk, 130 interrupted, 1 anything else.
 #[derive(Debug, clap::Args)]
 pub struct PullArgs {
     /// Where the version is: s3://BUCKET/PREFIX; or one object: s3://BUCKET/KEY
