@@ -1,17 +1,15 @@
 //! Conditions of a PlacementPolicy: renderings of what was decided, in the words of the contract.
 
-use std::collections::BTreeMap;
-
 use nave_crds::{
     RolloutPhase, StepState,
     view::conditions::{AVAILABLE, CONFLICTED, DEGRADED, PLACED, PROGRESSING, Status},
 };
 
 use crate::{
-    Category, ConditionReport, ExclusionReason,
+    ConditionReport, ExclusionReason,
     input::Policy,
-    placement::Choice,
     rollout::{Look, Rolled},
+    tally::{Counts, ExcludedRow},
 };
 
 /// What conditions are rendered from.
@@ -19,8 +17,9 @@ use crate::{
 pub(crate) struct Facts<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) look: &'a Look<'a>,
-    pub(crate) choice: &'a Choice,
     pub(crate) rolled: &'a Rolled<'a>,
+    pub(crate) counts: &'a Counts,
+    pub(crate) excluded: &'a [ExcludedRow],
 }
 
 /// Placed, Progressing, Available, Degraded, Conflicted.
@@ -33,7 +32,7 @@ fn report(type_: &'static str, status: Status, reason: &'static str, message: St
 }
 
 fn placed(facts: &Facts<'_>) -> ConditionReport {
-    let selected = facts.choice.selected.len();
+    let selected = facts.counts.selected;
     let number = facts.policy.number;
     if number == Some(0) {
         return report(PLACED, Status::True, "Placed", "numberOfClusters is 0".into());
@@ -52,12 +51,8 @@ fn placed(facts: &Facts<'_>) -> ConditionReport {
 }
 
 fn excluded_by_reason(facts: &Facts<'_>) -> String {
-    let mut counts: BTreeMap<ExclusionReason, usize> = BTreeMap::new();
-    for excluded in &facts.choice.excluded {
-        *counts.entry(excluded.reason).or_default() += 1;
-    }
     let parts: Vec<String> =
-        counts.iter().map(|(reason, count)| format!("{count} {}", reason.as_str())).collect();
+        facts.excluded.iter().map(|row| format!("{} {}", row.count, row.reason.as_str())).collect();
     if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }
 
@@ -83,15 +78,12 @@ fn progressing(facts: &Facts<'_>) -> ConditionReport {
 }
 
 fn available(facts: &Facts<'_>) -> ConditionReport {
-    let seats = &facts.rolled.seats;
-    let serving = seats.iter().filter(|seat| seat.is(Category::Serving)).count();
-    let deferred = seats.iter().filter(|seat| seat.is(Category::Deferred)).count();
-    let message = format!("{serving} of {} clusters serve {}", seats.len(), facts.policy.target());
-    if !seats.is_empty() && serving == seats.len() {
+    let Counts { selected, serving, deferred, connected_not_serving, .. } = *facts.counts;
+    let message = format!("{serving} of {selected} clusters serve {}", facts.policy.target());
+    if selected > 0 && serving == selected {
         return report(AVAILABLE, Status::True, "AllServing", message);
     }
-    let connected_serve = seats.iter().filter(|seat| seat.connected()).all(|seat| seat.is(Category::Serving));
-    if deferred > 0 && connected_serve {
+    if deferred > 0 && connected_not_serving == 0 {
         return report(AVAILABLE, Status::Unknown, "Deferred", format!("{message}, {deferred} are deferred"));
     }
     report(AVAILABLE, Status::False, "NotAllServing", message)
@@ -99,13 +91,13 @@ fn available(facts: &Facts<'_>) -> ConditionReport {
 
 fn degraded(facts: &Facts<'_>) -> ConditionReport {
     let rolled = facts.rolled;
-    let failed = rolled.seats.iter().filter(|seat| seat.is(Category::Failed)).count();
+    let failed = facts.counts.failed;
     if rolled.run.phase == RolloutPhase::RolledBack {
         let message = format!("the rollout of {} was rolled back", facts.policy.target());
         return report(DEGRADED, Status::True, "RolledBack", message);
     }
     if rolled.gates.over_budget || rolled.run.phase == RolloutPhase::RollingBack {
-        let limit = facts.policy.max_failures.of(rolled.seats.len());
+        let limit = facts.policy.max_failures.of(facts.counts.selected);
         let message = format!("{failed} clusters failed, {limit} may");
         return report(DEGRADED, Status::True, "FailureBudget", message);
     }
@@ -116,15 +108,13 @@ fn degraded(facts: &Facts<'_>) -> ConditionReport {
 }
 
 fn conflicted(facts: &Facts<'_>) -> ConditionReport {
-    let outranked: Vec<_> =
-        facts.choice.excluded.iter().filter(|one| one.reason == ExclusionReason::Outranked).collect();
-    match outranked.first() {
-        Some(first) => {
-            let others = match outranked.len() {
-                1 => String::new(),
+    match facts.excluded.iter().find(|row| row.reason == ExclusionReason::Outranked) {
+        Some(row) => {
+            let others = match row.count {
+                0 | 1 => String::new(),
                 count => format!(" and {} more", count - 1),
             };
-            let message = format!("{}: {}{others}", first.cluster, first.message);
+            let message = format!("{}{others}", row.message);
             report(CONFLICTED, Status::True, "Outranked", message)
         }
         None => report(CONFLICTED, Status::False, "None", String::new()),

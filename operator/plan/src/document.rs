@@ -40,7 +40,7 @@ fn assignments_after(world: &World, plan: &Plan) -> Vec<Arc<ClusterAssignment>> 
         let assignment = after.entry(name.clone()).or_insert_with(|| {
             Arc::new(ClusterAssignment::new(name.as_str(), ClusterAssignmentSpec::default()))
         });
-        Arc::make_mut(assignment).spec = spec.clone();
+        Arc::make_mut(assignment).spec = (**spec).clone();
     }
     after.into_values().collect()
 }

@@ -1,5 +1,6 @@
 //! Entries: what all policies ask of one cluster, as its ClusterAssignment stores it.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_crds::{Action, AssignmentEntry, ClusterAssignmentSpec};
 
@@ -13,79 +14,121 @@ pub(crate) struct Desk<'a> {
     pub(crate) catalogue: &'a Catalogue,
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
     /// The assignment that the cluster shall have, if that is another than the stored one. `asked` is sorted by policy.
-    pub(crate) fn assemble(&self, asked: &[(&Policy, &Held)]) -> Option<ClusterAssignmentSpec> {
-        let mut entries = Vec::new();
+    pub(crate) fn assemble(&self, asked: &[(&'a Policy, &'a Held)]) -> Option<ClusterAssignmentSpec> {
+        let mut wanted = Vec::with_capacity(asked.len());
         for (policy, held) in asked {
-            if let Some(told) = &held.prefetch {
-                entries.push(self.entry(policy, Action::Prefetch, Some(told)));
-            }
-            if let Some(told) = &held.serve {
-                entries.push(self.entry(policy, Action::Serve, Some(told)));
-            }
-            if let Some(at) = held.wait {
-                let mut entry = self.entry(policy, Action::Wait, None);
-                entry.told_at = at.map(Time);
-                entries.push(entry);
-            }
+            let told = |action, told: &'a Told| Wanted { policy, action, told: Some(told), at: told.at };
+            wanted.extend(held.prefetch.as_ref().map(|one| told(Action::Prefetch, one)));
+            wanted.extend(held.serve.as_ref().map(|one| told(Action::Serve, one)));
+            wanted.extend(held.wait.map(|at| Wanted { policy, action: Action::Wait, told: None, at }));
         }
         let stored = self.stored.entries();
-        let same = stored.len() == entries.len() && stored.eq(entries.iter());
+        let same = stored.len() == wanted.len()
+            && stored.zip(&wanted).all(|(entry, wanted)| self.is_stored(entry, wanted));
         // A spoke refuses what is older than its ledger. Where its assignment was deleted, or restored from a backup, the
         // numbers go on after the one that it reports.
         let (generation, reported) = (self.stored.generation(), self.stored.reported_generation());
         if same && reported <= generation {
             return None;
         }
+        let entries = wanted.iter().map(|wanted| self.entry(wanted)).collect();
         Some(ClusterAssignmentSpec { generation: generation.max(reported).saturating_add(1), entries })
     }
 
-    fn entry(&self, policy: &Policy, action: Action, told: Option<&Told>) -> AssignmentEntry {
+    fn entry(&self, wanted: &Wanted<'_>) -> AssignmentEntry {
+        let Wanted { policy, action, told, at } = *wanted;
         let spec = &policy.object.spec;
         AssignmentEntry {
             namespace: policy.key.namespace.clone(),
             policy: policy.key.name.clone(),
             model: spec.model.name.clone(),
-            version: told.map(|told| told.version.to_string()).unwrap_or_default(),
-            manifest_digest: told.map(|told| self.digest(policy, told)).unwrap_or_default(),
-            signature_public_key: told
-                .map(|told| self.signature_public_key(policy, told))
-                .unwrap_or_default(),
+            version: wanted.version().to_owned(),
+            manifest_digest: told.map_or("", |told| self.digest(policy, told)).to_owned(),
+            signature_public_key: told.map_or("", |told| self.signature_public_key(policy, told)).to_owned(),
             action,
-            told_at: told.and_then(|told| told.at).map(Time),
-            previous_version: told.and_then(|told| told.previous.as_deref()).map(ToOwned::to_owned),
+            told_at: at.map(Time),
+            previous_version: wanted.previous().map(ToOwned::to_owned),
             serving: spec.serving.clone(),
             transfer: self.cluster.object.spec.transfer.clone(),
             on_removal: spec.on_removal,
         }
     }
 
+    /// Whether an entry is what `entry` would make: of a million entries hardly one changes, and none is made to see that.
+    fn is_stored(&self, stored: &AssignmentEntry, wanted: &Wanted<'_>) -> bool {
+        let AssignmentEntry {
+            namespace,
+            policy,
+            model,
+            version,
+            manifest_digest,
+            signature_public_key,
+            action,
+            told_at,
+            previous_version,
+            serving,
+            transfer,
+            on_removal,
+        } = stored;
+        let spec = &wanted.policy.object.spec;
+        let key = &wanted.policy.key;
+        let digest = || wanted.told.map_or("", |told| self.digest(wanted.policy, told));
+        let public_key = || wanted.told.map_or("", |told| self.signature_public_key(wanted.policy, told));
+        (namespace, policy, model) == (&key.namespace, &key.name, &spec.model.name)
+            && version == wanted.version()
+            && *action == wanted.action
+            && told_at.as_ref().map(|at| at.0) == wanted.at
+            && previous_version.as_deref() == wanted.previous()
+            && *serving == spec.serving
+            && *transfer == self.cluster.object.spec.transfer
+            && *on_removal == spec.on_removal
+            && manifest_digest == digest()
+            && signature_public_key == public_key()
+    }
+
     /// The version's digest; of one that is gone, what its entry carries already.
-    fn digest(&self, policy: &Policy, told: &Told) -> String {
+    fn digest(&self, policy: &'a Policy, told: &Told) -> &'a str {
         let known = self.catalogue.find(&policy.key.namespace, policy.model(), &told.version);
         let digest = known.map_or("", |version| version.manifest_digest());
         if !digest.is_empty() {
-            return digest.to_owned();
+            return digest;
         }
-        self.stored_entry(policy, told).map(|entry| entry.manifest_digest.clone()).unwrap_or_default()
+        self.stored_entry(policy, told).map_or("", |entry| &entry.manifest_digest)
     }
 
     /// What the version's signature is checked with; of one that is gone, what its entry carries already: no signature
     /// ceases to be asked for by a deletion.
-    fn signature_public_key(&self, policy: &Policy, told: &Told) -> String {
+    fn signature_public_key(&self, policy: &'a Policy, told: &Told) -> &'a str {
         match self.catalogue.find(&policy.key.namespace, policy.model(), &told.version) {
-            Some(version) => version.signature_public_key().to_owned(),
-            None => {
-                let stored = self.stored_entry(policy, told);
-                stored.map(|entry| entry.signature_public_key.clone()).unwrap_or_default()
-            }
+            Some(version) => version.signature_public_key(),
+            None => self.stored_entry(policy, told).map_or("", |entry| &entry.signature_public_key),
         }
     }
 
-    fn stored_entry<'a>(&'a self, policy: &'a Policy, told: &Told) -> Option<&'a AssignmentEntry> {
+    fn stored_entry(&self, policy: &'a Policy, told: &Told) -> Option<&'a AssignmentEntry> {
         let same = |entry: &&AssignmentEntry| entry.model == policy.model() && entry.version == *told.version;
         self.stored.entries_of(&policy.key).find(same)
+    }
+}
+
+/// One entry, before it is made.
+#[derive(Clone, Copy, Debug)]
+struct Wanted<'a> {
+    policy: &'a Policy,
+    action: Action,
+    told: Option<&'a Told>,
+    at: Option<Timestamp>,
+}
+
+impl<'a> Wanted<'a> {
+    fn version(&self) -> &'a str {
+        self.told.map_or("", |told| &told.version)
+    }
+
+    fn previous(&self) -> Option<&'a str> {
+        self.told.and_then(|told| told.previous.as_deref())
     }
 }
 

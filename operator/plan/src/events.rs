@@ -2,18 +2,14 @@
 //! has no events.
 
 use nave_crds::{
-    PlacementPolicyStatus, StepState,
+    PlacementPolicyStatus, StepState, StepStatus,
     view::conditions::{AVAILABLE, CONFLICTED, DEGRADED, PLACED, PROGRESSING, find},
 };
 
-use crate::{PlanEvent, PolicyReport, Severity, input::Policy};
+use crate::{PlanEvent, Severity, input::Policy};
 
 /// What changed for one policy.
-pub(crate) fn events(
-    policy: &Policy,
-    status: &PlacementPolicyStatus,
-    report: &PolicyReport,
-) -> Vec<PlanEvent> {
+pub(crate) fn events(policy: &Policy, status: &PlacementPolicyStatus, step: &StepStatus) -> Vec<PlanEvent> {
     let mut events = Vec::new();
     let mut add = |severity, reason, note: String| {
         events.push(PlanEvent { policy: policy.key.clone(), severity, reason, note });
@@ -23,14 +19,17 @@ pub(crate) fn events(
     if run_before.map(|run| (&run.target, &run.started_at))
         != status.run.as_ref().map(|run| (&run.target, &run.started_at))
     {
-        add(Severity::Normal, "RolloutStarted", format!("rolling out {} {}", policy.model(), report.target));
+        add(
+            Severity::Normal,
+            "RolloutStarted",
+            format!("rolling out {} {}", policy.model(), policy.target()),
+        );
     }
     let step_before = before.and_then(|before| before.step.as_ref());
-    if step_before.map(|step| step.state) != Some(report.step.state)
-        && let Some((severity, reason)) = state_event(report.step.state)
+    if step_before.map(|step| step.state) != Some(step.state)
+        && let Some((severity, reason)) = state_event(step.state)
     {
-        let step = &report.step;
-        let note = format!("{} {}: step {} of {}", policy.model(), report.target, step.index, step.of);
+        let note = format!("{} {}: step {} of {}", policy.model(), policy.target(), step.index, step.of);
         add(severity, reason, note);
     }
     for (type_, wanted, severity) in [

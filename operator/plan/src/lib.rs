@@ -3,7 +3,6 @@
 //! plan, in whatever order it was put together.
 
 mod check;
-mod claims;
 mod conditions;
 mod document;
 mod entries;
@@ -15,13 +14,15 @@ mod plan;
 mod planner;
 mod report;
 mod rollout;
+mod slot;
 mod status;
+mod tally;
 mod world;
 
 pub use check::check;
 pub use document::plan_document;
 pub use input::quantity::whole_amount;
-pub use plan::{Plan, PlanEvent, Severity, plan};
+pub use plan::{Decisions, Plan, PlanEvent, Severity, plan};
 pub use planner::Planner;
 pub use report::{
     Category, ConditionReport, Excluded, ExclusionReason, Explanation, Name, PolicyReport, Ranked, Report,

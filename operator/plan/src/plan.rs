@@ -1,6 +1,6 @@
 //! Plan: what one look at the world decides. `plan` is the whole planner for a caller that keeps nothing between looks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use nave_crds::{ClusterAssignmentSpec, PlacementPolicyStatus};
@@ -8,11 +8,24 @@ use nave_names::ClusterName;
 
 use crate::{Planner, PolicyKey, Report, World};
 
+/// What shall be written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decisions {
+    /// Assignments that change, with their new generation. Every other one stays as it is stored.
+    pub assignments: BTreeMap<ClusterName, Arc<ClusterAssignmentSpec>>,
+    /// Policies whose status changes.
+    pub policy_status: BTreeMap<PolicyKey, PlacementPolicyStatus>,
+    /// The earliest instant at which the same objects, with these decisions stored, would give other ones.
+    pub recheck_at: Option<Timestamp>,
+    /// What changed, for people; decisions about what these stored have none.
+    pub events: Vec<PlanEvent>,
+}
+
 /// What shall be written, and why.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Assignments that change, with their new generation. Every other one stays as it is stored.
-    pub assignments: BTreeMap<ClusterName, ClusterAssignmentSpec>,
+    pub assignments: BTreeMap<ClusterName, Arc<ClusterAssignmentSpec>>,
     /// Policies whose status changes.
     pub policy_status: BTreeMap<PolicyKey, PlacementPolicyStatus>,
     /// Why.

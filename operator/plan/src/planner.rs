@@ -11,11 +11,10 @@ use nave_crds::{ClusterAssignment, ClusterAssignmentSpec, EdgeCluster, ModelVers
 use nave_names::ClusterName;
 
 use crate::{
-    Name, Plan, PolicyKey, Report, VersionKey, World,
-    claims::Claims,
+    Decisions, Name, Plan, PolicyKey, Report, VersionKey, World,
     entries::Desk,
     input::{Assignment, Catalogue, Cluster, Held, Policy, Spoke, Version},
-    outcome::{Outcome, decide},
+    slot::{Claim, Slot},
 };
 
 /// A planner that lives as long as the world that it plans for.
@@ -28,47 +27,41 @@ pub struct Planner {
     catalogue: Catalogue,
     policies: BTreeMap<PolicyKey, Slot>,
     /// Clusters whose assignment is put together anew.
-    stale: BTreeSet<Name>,
+    stale: Stale,
     /// Assignments that differ from the stored ones.
-    changed: BTreeMap<Name, ClusterAssignmentSpec>,
+    changed: BTreeMap<Name, Arc<ClusterAssignmentSpec>>,
 }
 
-/// One policy, whom it concerns, and what was decided last.
+/// Some clusters, or all.
 #[derive(Debug)]
-struct Slot {
-    policy: Arc<Policy>,
-    /// Clusters that match, or have an entry of it.
-    members: BTreeSet<Name>,
-    outcome: Option<Outcome>,
-    /// Something that it depends on changed.
-    dirty: bool,
+enum Stale {
+    All,
+    These(BTreeSet<Name>),
 }
 
-impl Slot {
-    /// Notes that a cluster changed; `spoke` is what it is now.
-    fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
-        let concerns = spoke.is_some_and(|spoke| concerns(&self.policy, spoke));
-        let before =
-            if concerns { !self.members.insert(Arc::clone(name)) } else { self.members.remove(name) };
-        self.dirty |= concerns || before;
+impl Default for Stale {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
     }
 }
 
-/// Whether a policy has anything to decide about a cluster.
-fn concerns(policy: &Policy, spoke: &Spoke) -> bool {
-    policy.selector.matches(spoke.cluster.labels())
-        || spoke.assignment.entries_of(&policy.key).next().is_some()
+impl Stale {
+    fn extend(&mut self, names: impl IntoIterator<Item = Name>) {
+        match self {
+            Self::All => {}
+            Self::These(stale) => stale.extend(names),
+        }
+    }
 }
 
 impl Planner {
     /// A planner for this world, with everything to decide.
     pub fn new(world: &World) -> Self {
-        let mut planner = Self::default();
+        let mut planner = Self { stale: Stale::All, ..Self::default() };
         for (name, object) in &world.clusters {
             let assignment = world.assignments.get(name).map(|object| Assignment::new(Arc::clone(object)));
             let cluster = Arc::new(Cluster::new(name.as_str(), Arc::clone(object)));
             let name = Arc::clone(&cluster.name);
-            planner.stale.insert(Arc::clone(&name));
             planner
                 .spokes
                 .insert(name, Spoke { cluster, assignment: Arc::new(assignment.unwrap_or_default()) });
@@ -108,7 +101,7 @@ impl Planner {
         for slot in self.policies.values_mut() {
             slot.cluster_changed(&name, None);
         }
-        self.stale.insert(Arc::clone(&name));
+        self.stale.extend([Arc::clone(&name)]);
         if spoke.assignment.object.is_some() {
             self.orphans.insert(name, spoke.assignment);
         }
@@ -145,7 +138,7 @@ impl Planner {
         for slot in self.policies.values_mut() {
             slot.cluster_changed(name, Some(&spoke));
         }
-        self.stale.insert(Arc::clone(name));
+        self.stale.extend([Arc::clone(name)]);
         self.spokes.insert(Arc::clone(name), spoke);
     }
 
@@ -166,12 +159,10 @@ impl Planner {
         self.catalogue = Catalogue::new(self.versions.values().cloned());
         for name in changed.into_iter().flatten().map(|version| version.name()) {
             for slot in self.policies.values_mut() {
-                if slot.policy.key.namespace != name.namespace || slot.policy.model() != name.model {
-                    continue;
+                if slot.policy.key.namespace == name.namespace && slot.policy.model() == name.model {
+                    slot.version_changed(&self.catalogue);
+                    self.stale.extend(slot.all_asked().map(|(name, _)| Arc::clone(name)));
                 }
-                slot.dirty = true;
-                let asked = slot.outcome.iter().flat_map(|outcome| &outcome.asked);
-                self.stale.extend(asked.map(|(name, _)| Arc::clone(name)));
             }
         }
     }
@@ -180,172 +171,162 @@ impl Planner {
     pub fn upsert_policy(&mut self, object: Arc<PlacementPolicy>) {
         let key = PolicyKey::of(&object);
         let policy = Arc::new(Policy::new(key.clone(), object));
-        let members = self.spokes.iter().filter(|(_, spoke)| concerns(&policy, spoke));
-        let members = members.map(|(name, _)| Arc::clone(name)).collect();
-        let before = self.policies.remove(&key);
-        if let Some(before) = &before
-            && (before.policy.model() != policy.model() || !before.policy.ranks_like(&policy))
+        if let Some(slot) = self.policies.get_mut(&key)
+            && slot.policy.says_the_same_as(&policy)
         {
-            self.model_changed(&before.policy);
-            self.model_changed(&policy);
+            slot.renew(policy);
+            return;
         }
-        let outcome = before.and_then(|before| before.outcome);
-        let asked = outcome.iter().flat_map(|outcome| &outcome.asked);
-        self.stale.extend(asked.map(|(name, _)| Arc::clone(name)));
-        self.policies.insert(key, Slot { policy, members, outcome, dirty: true });
+        self.remove_policy(&key);
+        let model = policy.model().to_owned();
+        self.policies.insert(key, Slot::new(policy, &self.catalogue, self.spokes.values()));
+        self.company_changed(&model);
     }
 
     /// Takes a policy out.
     pub fn remove_policy(&mut self, key: &PolicyKey) {
         let Some(before) = self.policies.remove(key) else { return };
-        self.model_changed(&before.policy);
-        let asked = before.outcome.iter().flat_map(|outcome| &outcome.asked);
-        self.stale.extend(asked.map(|(name, _)| Arc::clone(name)));
-        self.stale.extend(before.members);
+        self.stale.extend(before.all_asked().map(|(name, _)| Arc::clone(name)));
+        self.company_changed(before.policy.model());
     }
 
-    /// Other policies for the same model may have what this one had.
-    fn model_changed(&mut self, policy: &Policy) {
-        for slot in self.policies.values_mut() {
-            slot.dirty |= slot.policy.model() == policy.model();
-        }
+    /// Other policies for the same model may have what one has or had.
+    fn company_changed(&mut self, model: &str) {
+        let of_model = |slot: &&mut Slot| slot.policy.model() == model;
+        let alone = self.policies.values_mut().filter(of_model).count() == 1;
+        self.policies.values_mut().filter(of_model).for_each(|slot| slot.company_changed(alone));
     }
 
-    /// Decides what changed since the last look, and what time alone changed.
+    /// Decides what changed since the last time, and what time alone changed; and says of every cluster why.
     pub fn plan(&mut self, now: Timestamp) -> Plan {
+        let Decisions { assignments, policy_status, recheck_at, events } = self.decide(now);
+        Plan { assignments, policy_status, report: self.report(now), recheck_at, events }
+    }
+
+    /// Decides what changed since the last time, and what time alone changed.
+    pub fn decide(&mut self, now: Timestamp) -> Decisions {
         self.decide_policies(now);
         self.assemble();
-        let mut plan = Plan {
-            assignments: self
-                .changed
-                .iter()
-                .filter_map(|(name, spec)| Some((ClusterName::new(&**name).ok()?, spec.clone())))
+        let changed = self.changed.iter();
+        let mut decisions = Decisions {
+            assignments: changed
+                .filter_map(|(name, spec)| Some((ClusterName::new(&**name).ok()?, Arc::clone(spec))))
                 .collect(),
-            ..Plan::default()
+            ..Decisions::default()
         };
-        let mut report = Report::default();
         for (key, slot) in &self.policies {
             let Some(outcome) = &slot.outcome else { continue };
-            report.policies.insert(key.clone(), Arc::clone(&outcome.report));
             if slot.policy.status() != Some(&outcome.status) {
-                plan.policy_status.insert(key.clone(), outcome.status.clone());
-                plan.events.extend(outcome.events.iter().cloned());
+                decisions.policy_status.insert(key.clone(), outcome.status.clone());
+                decisions.events.extend(outcome.events.iter().cloned());
             }
-            plan.recheck_at = match (plan.recheck_at, outcome.recheck) {
+            decisions.recheck_at = match (decisions.recheck_at, outcome.recheck) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
         }
-        plan.report = report;
-        plan
+        decisions
     }
 
-    /// Decides the policies that something changed for: those of one model in their order, because the first that selects
-    /// a cluster has it.
-    fn decide_policies(&mut self, now: Timestamp) {
-        let mut families: BTreeMap<String, Vec<PolicyKey>> = BTreeMap::new();
-        for (key, slot) in &mut self.policies {
-            slot.dirty |=
-                slot.outcome.as_ref().is_none_or(|outcome| outcome.recheck.is_some_and(|at| at <= now));
-            families.entry(slot.policy.model().to_owned()).or_default().push(key.clone());
-        }
-        for mut family in families.into_values() {
-            if !family.iter().any(|key| self.policies.get(key).is_some_and(|slot| slot.dirty)) {
-                continue;
+    /// Why: of every policy and cluster what was decided at this time. It costs a look at each of them.
+    pub fn report(&self, now: Timestamp) -> Report {
+        let mut report = Report::default();
+        for family in self.families().into_values() {
+            for (place, key) in family.iter().enumerate() {
+                let Some(slot) = self.policies.get(key) else { continue };
+                let claim = |name: &Name| self.claim(&family[..place], name);
+                let policy = slot.report(&self.catalogue, now, claim);
+                report.policies.insert(key.clone(), Arc::new(policy));
             }
-            family.sort_by(|a, b| match (self.policies.get(a), self.policies.get(b)) {
-                (Some(a), Some(b)) => a.policy.precedes(&b.policy),
-                (a, b) => a.is_some().cmp(&b.is_some()),
-            });
+        }
+        report
+    }
+
+    /// The policies of each model in their order: the first that selects a cluster has it.
+    fn families(&self) -> BTreeMap<String, Vec<PolicyKey>> {
+        let mut families: BTreeMap<&str, Vec<&Slot>> = BTreeMap::new();
+        for slot in self.policies.values() {
+            families.entry(slot.policy.model()).or_default().push(slot);
+        }
+        let in_order = |(model, mut slots): (&str, Vec<&Slot>)| {
+            slots.sort_by(|a, b| a.policy.precedes(&b.policy));
+            (model.to_owned(), slots.into_iter().map(|slot| slot.policy.key.clone()).collect())
+        };
+        families.into_iter().map(in_order).collect()
+    }
+
+    /// Which of these policies has a cluster.
+    fn claim(&self, family: &[PolicyKey], name: &Name) -> Option<Claim<'_>> {
+        family.iter().find_map(|key| self.policies.get(key)?.claim(name))
+    }
+
+    fn decide_policies(&mut self, now: Timestamp) {
+        self.policies.values_mut().for_each(|slot| slot.wake(now));
+        if !self.policies.values().any(Slot::is_due) {
+            return;
+        }
+        for family in self.families().into_values() {
             self.decide_family(&family, now);
         }
     }
 
     fn decide_family(&mut self, family: &[PolicyKey], now: Timestamp) {
-        let mut claims = Claims::default();
         let mut moved = false;
         for (place, key) in family.iter().enumerate() {
-            let Some(slot) = self.policies.get_mut(key) else { continue };
-            if slot.dirty || moved {
-                let spokes = slot.members.iter().filter_map(|name| self.spokes.get(name));
-                let outcome = decide(&slot.policy, spokes, &self.catalogue, &claims, now);
-                let before = slot.outcome.replace(outcome);
-                slot.dirty = false;
-                if let Some(after) = &slot.outcome {
-                    moved |= before.as_ref().is_none_or(|before| before.claimed != after.claimed);
-                    let none = Vec::new();
-                    let old = before.as_ref().map_or(&none, |before| &before.asked);
-                    differing(old, &after.asked, &mut self.stale);
-                }
+            let Some(mut slot) = self.policies.remove(key) else { continue };
+            if moved {
+                slot.claims_changed();
             }
-            if place + 1 < family.len()
-                && let Some(outcome) = &slot.outcome
-            {
-                outcome.claim(&slot.policy, &mut claims);
+            if slot.is_due() {
+                let claim = |name: &Name| self.claim(&family[..place], name);
+                let changes = slot.decide(&self.catalogue, now, claim);
+                moved |= changes.claims;
+                self.stale.extend(changes.asked);
             }
+            self.policies.insert(key.clone(), slot);
         }
     }
 
     /// Puts the assignments of stale clusters together.
     fn assemble(&mut self) {
-        let stale = std::mem::take(&mut self.stale);
-        let mut cursors: Vec<(&Policy, &[(Name, Held)])> = Vec::new();
-        for slot in self.policies.values() {
-            if let Some(outcome) = &slot.outcome {
-                cursors.push((&slot.policy, &outcome.asked));
+        match std::mem::take(&mut self.stale) {
+            Stale::All => self.assemble_all(),
+            Stale::These(names) => names.into_iter().for_each(|name| self.assemble_one(name)),
+        }
+    }
+
+    fn assemble_one(&mut self, name: Name) {
+        let spec = self.spokes.get(&name).and_then(|spoke| {
+            let slots = self.policies.values();
+            let asked: Vec<(&Policy, &Held)> =
+                slots.filter_map(|slot| Some((&*slot.policy, slot.asked(&name)?))).collect();
+            self.desk(spoke).assemble(&asked)
+        });
+        match spec {
+            Some(spec) => drop(self.changed.insert(name, Arc::new(spec))),
+            None => drop(self.changed.remove(&name)),
+        }
+    }
+
+    /// The same for every cluster, in one walk over all that is asked.
+    fn assemble_all(&mut self) {
+        let mut asked_by: Vec<_> =
+            self.policies.values().map(|slot| (&*slot.policy, slot.all_asked().peekable())).collect();
+        let mut changed = BTreeMap::new();
+        let mut asked: Vec<(&Policy, &Held)> = Vec::new();
+        for (name, spoke) in &self.spokes {
+            asked.clear();
+            for (policy, all) in &mut asked_by {
+                asked.extend(all.next_if(|(next, _)| *next == name).map(|(_, held)| (*policy, held)));
+            }
+            if let Some(spec) = self.desk(spoke).assemble(&asked) {
+                changed.insert(Arc::clone(name), Arc::new(spec));
             }
         }
-        for name in stale {
-            let Some(spoke) = self.spokes.get(&name) else {
-                self.changed.remove(&name);
-                continue;
-            };
-            let mut asked: Vec<(&Policy, &Held)> = Vec::new();
-            for (policy, rest) in &mut cursors {
-                skip_to(rest, &name);
-                if let Some((first, held)) = rest.first()
-                    && *first == name
-                {
-                    asked.push((policy, held));
-                }
-            }
-            let desk =
-                Desk { cluster: &spoke.cluster, stored: &spoke.assignment, catalogue: &self.catalogue };
-            match desk.assemble(&asked) {
-                Some(spec) => self.changed.insert(name, spec),
-                None => self.changed.remove(&name),
-            };
-        }
+        self.changed = changed;
     }
-}
 
-/// Moves a sorted list on to a name: by one where that is enough, else by halving.
-fn skip_to(rest: &mut &[(Name, Held)], name: &Name) {
-    if rest.first().is_none_or(|(first, _)| first >= name) {
-        return;
-    }
-    *rest = &rest[1..];
-    if rest.first().is_some_and(|(first, _)| first < name) {
-        *rest = &rest[rest.partition_point(|(other, _)| other < name)..];
-    }
-}
-
-/// The names of which something else is asked than before.
-fn differing(before: &[(Name, Held)], after: &[(Name, Held)], stale: &mut BTreeSet<Name>) {
-    let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(a), Some(b)) => a.0.cmp(&b.0),
-        };
-        let a = if order.is_le() { old.next() } else { None };
-        let b = if order.is_ge() { new.next() } else { None };
-        if a.map(|(_, held)| held) != b.map(|(_, held)| held)
-            && let Some((name, _)) = a.or(b)
-        {
-            stale.insert(Arc::clone(name));
-        }
+    fn desk<'a>(&'a self, spoke: &'a Spoke) -> Desk<'a> {
+        Desk { cluster: &spoke.cluster, stored: &spoke.assignment, catalogue: &self.catalogue }
     }
 }

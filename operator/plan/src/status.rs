@@ -1,35 +1,43 @@
 //! Status: the report as PlacementPolicy.status stores it, bounded in size however large the fleet is.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_crds::{
-    ClusterCounts, ExcludedCount, PlacementPolicyStatus, WaitingOn,
+    ClusterCounts, ExcludedCount, PlacementPolicyStatus, StepStatus, WaitingOn,
     view::conditions::{self, Update},
 };
 
 use crate::{
-    Excluded, ExclusionReason, Name, PolicyReport,
+    ConditionReport, Name,
     input::Policy,
-    rollout::{Rolled, Seat},
+    rollout::{Rolled, Waiting},
+    tally::{Counts, ExcludedRow},
 };
 
 /// Names in one row of waitingOn; the API's documentation names this number.
-const WAITING_NAMES: usize = 10;
+pub(crate) const WAITING_NAMES: usize = 10;
 /// Names in one row of excluded: enough to look at, the report has them all.
-const EXCLUDED_NAMES: usize = 5;
+pub(crate) const EXCLUDED_NAMES: usize = 5;
+
+/// What a status is made of, beside the run.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) counts: Counts,
+    pub(crate) step: StepStatus,
+    pub(crate) conditions: Vec<ConditionReport>,
+    pub(crate) excluded: Vec<ExcludedRow>,
+}
 
 /// The status that a policy shall have.
 pub(crate) fn status(
     policy: &Policy,
     rolled: &Rolled<'_>,
-    report: &PolicyReport,
+    summary: &Summary,
     now: Timestamp,
 ) -> PlacementPolicyStatus {
     let generation = policy.object.metadata.generation;
     let mut all = policy.status().map(|status| status.conditions.clone()).unwrap_or_default();
-    for condition in &report.conditions {
+    for condition in &summary.conditions {
         let update = Update {
             type_: condition.type_,
             status: condition.status,
@@ -42,27 +50,25 @@ pub(crate) fn status(
     PlacementPolicyStatus {
         observed_generation: generation,
         conditions: all,
-        clusters: Some(counts(rolled, report)),
-        step: Some(report.step.clone()),
+        clusters: Some(counts(&summary.counts)),
+        step: Some(summary.step.clone()),
         run: Some(rolled.run.stored(policy)),
         target_version: Some(policy.target().to_owned()),
         previous_version: rolled.run.previous_version.clone(),
-        waiting_on: waiting_on(report),
-        excluded: excluded(&report.excluded),
+        waiting_on: rolled.waits.iter().map(waiting_on).collect(),
+        excluded: summary.excluded.iter().map(excluded).collect(),
     }
 }
 
-fn counts(rolled: &Rolled<'_>, report: &PolicyReport) -> ClusterCounts {
-    let seats =
-        |test: &dyn Fn(&Seat<'_>) -> bool| number(rolled.seats.iter().filter(|seat| test(seat)).count());
+fn counts(counts: &Counts) -> ClusterCounts {
     ClusterCounts {
-        matched: number(report.matched.len()),
-        selected: number(report.selected.len()),
-        prefetched: seats(&|seat| seat.holds_target),
-        updated: seats(&|seat| seat.standing.told),
-        serving: number(report.serving.len()),
-        failed: number(report.failed.len()),
-        deferred: number(report.deferred.len()),
+        matched: number(counts.matched),
+        selected: number(counts.selected),
+        prefetched: number(counts.prefetched),
+        updated: number(counts.updated),
+        serving: number(counts.serving),
+        failed: number(counts.failed),
+        deferred: number(counts.deferred),
     }
 }
 
@@ -74,27 +80,21 @@ fn names(clusters: &[Name], most: usize) -> Vec<String> {
     clusters.iter().take(most).map(|name| name.to_string()).collect()
 }
 
-fn waiting_on(report: &PolicyReport) -> Vec<WaitingOn> {
-    let row = |wait: &crate::Wait| WaitingOn {
+fn waiting_on(Waiting { wait, more }: &Waiting) -> WaitingOn {
+    WaitingOn {
         rule: wait.rule,
         clusters: names(&wait.clusters, WAITING_NAMES),
-        count: Some(number(wait.clusters.len())),
+        count: Some(number(wait.clusters.len() + more)),
         until: wait.until.map(|until| Time(Timestamp::from_second(until.as_second()).unwrap_or(until))),
         message: wait.message.clone(),
-    };
-    report.waiting_on.iter().map(row).collect()
+    }
 }
 
-fn excluded(excluded: &[Excluded]) -> Vec<ExcludedCount> {
-    let mut by_reason: BTreeMap<ExclusionReason, Vec<&Excluded>> = BTreeMap::new();
-    for one in excluded {
-        by_reason.entry(one.reason).or_default().push(one);
+fn excluded(row: &ExcludedRow) -> ExcludedCount {
+    ExcludedCount {
+        reason: row.reason.as_str().to_owned(),
+        count: number(row.count),
+        clusters: names(&row.first, EXCLUDED_NAMES),
+        message: Some(row.message.clone()),
     }
-    let row = |(reason, all): (ExclusionReason, Vec<&Excluded>)| ExcludedCount {
-        reason: reason.as_str().to_owned(),
-        count: number(all.len()),
-        clusters: all.iter().take(EXCLUDED_NAMES).map(|one| one.cluster.to_string()).collect(),
-        message: all.first().map(|one| format!("{}: {}", one.cluster, one.message)),
-    };
-    by_reason.into_iter().map(row).collect()
 }

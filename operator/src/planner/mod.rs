@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use nave_crds::PlacementPolicyStatus;
-use nave_operator_plan::{Plan, PolicyKey};
+use nave_operator_plan::{Decisions, PolicyKey};
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -169,10 +169,10 @@ impl Planner {
         wakes.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP).min(now + LONGEST_SLEEP)
     }
 
-    fn plan(&mut self, time: Timestamp) -> Plan {
+    fn plan(&mut self, time: Timestamp) -> Decisions {
         let began = Instant::now();
         // Up to a second for a large fleet from scratch: not on a thread that others' sessions wait for.
-        let plan = tokio::task::block_in_place(|| self.observed.plan(time));
+        let plan = tokio::task::block_in_place(|| self.observed.decide(time));
         self.metrics.plan_seconds.observe(began.elapsed().as_secs_f64());
         plan
     }
@@ -187,7 +187,7 @@ impl Planner {
             .collect()
     }
 
-    fn pace(&self, plan: &Plan, now: Instant) -> Paced {
+    fn pace(&self, plan: &Decisions, now: Instant) -> Paced {
         let mut paced = Paced::default();
         for (key, status) in &plan.policy_status {
             let stored =
@@ -205,7 +205,7 @@ impl Planner {
     }
 
     /// The plan's assignments, but those of policies whose run was to be stored first and was not.
-    fn assignment_writes(&self, plan: &Plan, begun: &BTreeSet<PolicyKey>) -> Vec<AssignmentWrite> {
+    fn assignment_writes(&self, plan: &Decisions, begun: &BTreeSet<PolicyKey>) -> Vec<AssignmentWrite> {
         let world = self.observed.plan_world();
         let not_begun = |namespace: &str, policy: &str| {
             let key = PolicyKey::new(namespace, policy);
@@ -220,7 +220,7 @@ impl Planner {
             }
             let Some(cluster) = world.clusters().get(name) else { continue };
             let stored = world.assignments().get(name).map(|assignment| &**assignment);
-            writes.push(assignment_write(cluster, stored, spec.clone()));
+            writes.push(assignment_write(cluster, stored, spec));
         }
         writes
     }
@@ -261,7 +261,7 @@ impl Planner {
     }
 
     /// Publishes in the background: nobody who is to be told something waits for it.
-    fn publish(&self, plan: &Plan, begun: &BTreeSet<PolicyKey>, shown: &BTreeSet<PolicyKey>) {
+    fn publish(&self, plan: &Decisions, begun: &BTreeSet<PolicyKey>, shown: &BTreeSet<PolicyKey>) {
         let mut stored = Vec::new();
         for event in &plan.events {
             let is_stored = begun.contains(&event.policy) || shown.contains(&event.policy);

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
-use nave_operator_plan::{Plan, Planner, PolicyKey, VersionKey, World as PlanWorld};
+use nave_operator_plan::{Decisions, Planner, PolicyKey, VersionKey, World as PlanWorld};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::counts::VersionName;
@@ -58,10 +58,10 @@ impl Observed {
         Self { stores, plan_world, planner, written: HashMap::new(), touched }
     }
 
-    /// Plans on what was taken in. API times have whole seconds: a plan that told at 12:00:00.7 would not find itself in
+    /// Decides on what was taken in. API times have whole seconds: a plan that told at 12:00:00.7 would not find itself in
     /// what is stored.
-    pub fn plan(&mut self, now: Timestamp) -> Plan {
-        self.planner.plan(Timestamp::from_second(now.as_second()).unwrap_or(now))
+    pub fn decide(&mut self, now: Timestamp) -> Decisions {
+        self.planner.decide(Timestamp::from_second(now.as_second()).unwrap_or(now))
     }
 
     /// The snapshot to plan on.

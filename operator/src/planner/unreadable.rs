@@ -1,22 +1,26 @@
 //! What the planner must not conclude from objects that this release cannot decode: a policy that cannot be read is not
 //! a policy that was deleted. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use nave_crds::{AssignmentEntry, ClusterAssignmentSpec};
-use nave_operator_plan::{Plan, PolicyKey, World as PlanWorld};
+use nave_operator_plan::{Decisions, PolicyKey, World as PlanWorld};
 
 /// Puts the entries of unreadable policies back where the plan would take them away, and drops the assignments that
 /// then stay as they are stored.
-pub fn keep_entries(plan: &mut Plan, world: &PlanWorld, unreadable: &BTreeSet<PolicyKey>) {
+pub fn keep_entries(plan: &mut Decisions, world: &PlanWorld, unreadable: &BTreeSet<PolicyKey>) {
     if unreadable.is_empty() {
         return;
     }
     plan.assignments.retain(|cluster, spec| {
         let Some(stored) = world.assignments().get(cluster) else { return true };
         let kept = stored.spec.entries.iter().filter(|entry| unreadable.contains(&policy_of(entry)));
-        spec.entries.extend(kept.cloned());
-        sort(spec);
+        let kept: Vec<_> = kept.cloned().collect();
+        if !kept.is_empty() {
+            let spec = Arc::make_mut(spec);
+            spec.entries.extend(kept);
+            sort(spec);
+        }
         spec.entries != stored.spec.entries
     });
 }
@@ -36,8 +40,6 @@ fn sort(spec: &mut ClusterAssignmentSpec) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use nave_crds::ClusterAssignment;
     use nave_names::ClusterName;
 
@@ -56,8 +58,8 @@ mod tests {
         let unreadable = BTreeSet::from([PolicyKey::new("n", "unread")]);
         let plan_that_keeps = |entries: Vec<AssignmentEntry>| {
             let spec = ClusterAssignmentSpec { generation: 4, entries };
-            let mut plan = Plan::default();
-            plan.assignments.insert(ClusterName::new("a").unwrap(), spec);
+            let mut plan = Decisions::default();
+            plan.assignments.insert(ClusterName::new("a").unwrap(), Arc::new(spec));
             keep_entries(&mut plan, &world, &unreadable);
             plan.assignments.into_values().next()
         };

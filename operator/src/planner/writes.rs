@@ -38,11 +38,11 @@ pub enum AssignmentWrite {
 pub fn assignment_write(
     cluster: &EdgeCluster,
     stored: Option<&ClusterAssignment>,
-    spec: ClusterAssignmentSpec,
+    spec: &ClusterAssignmentSpec,
 ) -> AssignmentWrite {
     let name = cluster.name_any();
     let Some(stored) = stored else {
-        let mut assignment = ClusterAssignment::new(&name, spec);
+        let mut assignment = ClusterAssignment::new(&name, spec.clone());
         // The assignment goes with its cluster.
         assignment.metadata.owner_references = owner(cluster).map(|owner| vec![owner]);
         return AssignmentWrite::Create(Box::new(assignment));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_new_assignment_belongs_to_its_cluster() {
-        let write = assignment_write(&cluster(), None, ClusterAssignmentSpec::default());
+        let write = assignment_write(&cluster(), None, &ClusterAssignmentSpec::default());
         let AssignmentWrite::Create(assignment) = write else { panic!("{write:?}") };
         let owner = &assignment.owner_references()[0];
         assert_eq!((&*owner.kind, &*owner.name, &*owner.uid), ("EdgeCluster", "bridge-a12", "u-1"));
@@ -149,7 +149,7 @@ mod tests {
     fn an_update_fails_when_the_spec_is_no_longer_the_one_planned_on() {
         let mut stored = ClusterAssignment::new("bridge-a12", ClusterAssignmentSpec::default());
         stored.metadata.generation = Some(7);
-        let write = assignment_write(&cluster(), Some(&stored), ClusterAssignmentSpec::default());
+        let write = assignment_write(&cluster(), Some(&stored), &ClusterAssignmentSpec::default());
         let AssignmentWrite::Update { operations, .. } = write else { panic!("{write:?}") };
         let patch = serde_json::to_value(operations).unwrap();
         assert_eq!(patch[0], json!({"op": "test", "path": "/metadata/generation", "value": 7}));

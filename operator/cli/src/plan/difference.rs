@@ -108,7 +108,7 @@ type Entries = BTreeMap<(PolicyKey, String), Vec<String>>;
 /// A cluster's entries once the plan is applied, by policy and model.
 fn entries((world, plan): (&World, &Plan), cluster: &ClusterName) -> Entries {
     let stored = world.assignments().get(cluster).map(|assignment| &assignment.spec);
-    let spec: Option<&ClusterAssignmentSpec> = plan.assignments.get(cluster).or(stored);
+    let spec: Option<&ClusterAssignmentSpec> = plan.assignments.get(cluster).map(|spec| &**spec).or(stored);
     let mut entries = Entries::new();
     for entry in spec.map(|spec| spec.entries.iter()).into_iter().flatten() {
         let key = (PolicyKey::new(&entry.namespace, &entry.policy), entry.model.clone());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use nave_crds::{Action, ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
+use nave_crds::{
+    Action, ClusterAssignment, ClusterAssignmentSpec, EdgeCluster, ModelVersion, PlacementPolicy,
+};
 use nave_operator_plan::{Plan, World};
 use serde_json::{Value, json};
 
@@ -73,7 +75,7 @@ fn store(world: &mut World, plan: &Plan, now: Timestamp) {
     for (name, spec) in &plan.assignments {
         world.upsert_assignment(Arc::new(served(
             name.as_str(),
-            ClusterAssignment::new(name.as_str(), spec.clone()),
+            ClusterAssignment::new(name.as_str(), ClusterAssignmentSpec::clone(spec)),
             now,
         )));
     }

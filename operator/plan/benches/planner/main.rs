@@ -30,8 +30,8 @@ fn from_scratch(criterion: &mut Criterion) {
             let world = world.get_or_insert_with(|| make(10_000, 100, kind));
             bencher.iter_with_large_drop(|| {
                 let mut planner = Planner::new(black_box(world));
-                let plan = planner.plan(fleet::start());
-                (planner, plan)
+                let decisions = planner.decide(fleet::start());
+                (planner, decisions)
             });
         });
     }
@@ -66,7 +66,7 @@ fn one_change(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     *turn += 1;
                     (changes[*turn % 2])(planner);
-                    black_box(planner.plan(now))
+                    black_box(planner.decide(now))
                 });
             });
         }
@@ -86,12 +86,12 @@ impl Settled {
     fn new(clusters: usize, policies: usize, kind: Kind) -> Self {
         let world = fleet::settled(clusters, policies, kind);
         let mut planner = Planner::new(&world);
-        planner.plan(fleet::start() + jiff::SignedDuration::from_hours(1));
+        planner.decide(fleet::start() + jiff::SignedDuration::from_hours(1));
         let chosen = |number: &usize| {
             let assignment = world.assignments().get(fleet::name(*number).as_str());
             assignment.is_some_and(|assignment| !assignment.spec.entries.is_empty())
         };
-        let number = (clusters / 2..clusters).find(chosen).unwrap();
+        let number = (0..clusters).rev().find(chosen).unwrap();
         Self { planner, world, number, turn: 0 }
     }
 }

@@ -68,7 +68,9 @@ impl<'a> View<'a> {
                 cluster: Cluster::new(name, world.clusters.get(&**name)?.clone()),
                 assignment: stored.map(|stored| Assignment::new(stored.clone())).unwrap_or_default(),
                 before: serve(stored.map(|stored| &stored.spec)),
-                after: serve(plan.assignments.get(&**name).or(stored.map(|stored| &stored.spec))),
+                after: serve(
+                    plan.assignments.get(&**name).map(|spec| &**spec).or(stored.map(|stored| &stored.spec)),
+                ),
             })
         };
         let sites = report.selected.iter().filter_map(site).collect();

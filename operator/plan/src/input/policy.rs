@@ -141,9 +141,13 @@ impl Policy {
         self.precedence().cmp(&other.precedence())
     }
 
-    /// Whether an older form of the same policy had the same place among the others.
-    pub(crate) fn ranks_like(&self, other: &Self) -> bool {
-        self.precedence() == other.precedence()
+    /// Whether an older form of the same policy differs in nothing but its status.
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        let (a, b) = (&self.object, &other.object);
+        a.spec == b.spec
+            && a.metadata.generation == b.metadata.generation
+            && a.metadata.annotations == b.metadata.annotations
+            && a.metadata.creation_timestamp == b.metadata.creation_timestamp
     }
 
     fn precedence(&self) -> (std::cmp::Reverse<i32>, bool, Option<Timestamp>, &PolicyKey) {

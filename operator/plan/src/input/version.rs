@@ -1,6 +1,9 @@
 //! Version: one ModelVersion, and the catalogue that finds it by what policies call it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use nave_crds::{ModelVersion, view::conditions};
@@ -89,27 +92,30 @@ impl Version {
     }
 }
 
-/// All versions, by what policies call them.
+/// All versions, by what policies call them: namespace, model, version.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Catalogue(BTreeMap<VersionName, Arc<Version>>);
+pub(crate) struct Catalogue(BTreeMap<String, BTreeMap<String, BTreeMap<String, Arc<Version>>>>);
 
 impl Catalogue {
     /// The catalogue of these versions.
     pub(crate) fn new(versions: impl IntoIterator<Item = Arc<Version>>) -> Self {
-        let mut by_name: BTreeMap<VersionName, Arc<Version>> = BTreeMap::new();
+        let mut catalogue = Self::default();
         for version in versions {
-            let name = version.name();
-            let better = by_name.get(&name).is_none_or(|present| version.precedence() < present.precedence());
-            if better {
-                by_name.insert(name, version);
+            let VersionName { namespace, model, version: name } = version.name();
+            let models = catalogue.0.entry(namespace).or_default();
+            match models.entry(model).or_default().entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(version)),
+                Entry::Occupied(mut entry) if version.precedence() < entry.get().precedence() => {
+                    entry.insert(version);
+                }
+                Entry::Occupied(_) => {}
             }
         }
-        Self(by_name)
+        catalogue
     }
 
     /// The version of this name.
     pub(crate) fn find(&self, namespace: &str, model: &str, version: &str) -> Option<&Arc<Version>> {
-        let name = VersionName { namespace: namespace.into(), model: model.into(), version: version.into() };
-        self.0.get(&name)
+        self.0.get(namespace)?.get(model)?.get(version)
     }
 }

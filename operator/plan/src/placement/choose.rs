@@ -6,58 +6,29 @@ use std::{
 };
 
 use super::{
-    exclusion::{Hold, judge},
-    rank::rank,
+    Member,
+    exclusion::{Hold, Refusal, judge},
+    member::Place,
+    rank::{Key, Ranking, rank},
+    score::value,
     spread::Spread,
 };
 use crate::{
-    Excluded, ExclusionReason, Name, Ranked,
-    input::{Held, Policy, Spoke, Version},
+    ExclusionReason, Name,
+    input::{Policy, Version},
 };
 
-/// One cluster that concerns a policy: its labels match, or it has an entry of the policy.
-#[derive(Debug)]
-pub(crate) struct Member<'a> {
-    pub(crate) spoke: &'a Spoke,
-    pub(crate) matched: bool,
-    /// It has an entry of this policy.
-    pub(crate) chosen: bool,
-    /// Serve entries of this policy that are stored.
-    pub(crate) serve_entries: usize,
-    /// What is stored for the policy's model.
-    pub(crate) held: Held,
-    /// Chosen, but told nothing for now.
-    pub(crate) hold: Option<Hold>,
-    pub(crate) outranked: bool,
-}
+type Refusals = Vec<Option<Refusal>>;
 
-impl<'a> Member<'a> {
-    /// What concerns a policy of a cluster; None where nothing does.
-    pub(crate) fn of(policy: &Policy, spoke: &'a Spoke) -> Option<Self> {
-        let matched = policy.selector.matches(spoke.cluster.labels());
-        let mut entries = spoke.assignment.entries_of(&policy.key).peekable();
-        let chosen = entries.peek().is_some();
-        if !matched && !chosen {
-            return None;
-        }
-        let serve_entries = entries.filter(|entry| entry.action == nave_crds::Action::Serve).count();
-        let held = if chosen { spoke.assignment.held(&policy.key, policy.model()) } else { Held::default() };
-        Some(Self { spoke, matched, chosen, serve_entries, held, hold: None, outranked: false })
-    }
-
-    pub(crate) fn name(&self) -> &Name {
-        &self.spoke.cluster.name
-    }
-}
-
-/// Who is chosen, who is not and why.
+/// Who is chosen, who is not and why, by the members' positions.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    pub(crate) matched: Vec<Name>,
-    /// Positions in the members, best first.
-    pub(crate) selected: Vec<usize>,
-    pub(crate) excluded: Vec<Excluded>,
-    pub(crate) ranking: Vec<Ranked>,
+    /// The first reason of each that is not chosen.
+    pub(crate) refusals: Vec<Option<Refusal>>,
+    /// Of candidates that are chosen already and told nothing for now.
+    pub(crate) holds: Vec<Option<Hold>>,
+    /// The candidates, best first. Those without a refusal are selected.
+    pub(crate) ranking: Ranking,
 }
 
 /// Which policy before this one has a cluster.
@@ -73,87 +44,117 @@ pub(crate) struct Winner {
 pub(crate) fn place(
     policy: &Policy,
     version: Option<&Version>,
-    members: &mut [Member<'_>],
+    members: &[&Member],
     winner: impl Fn(&Name) -> Option<Winner>,
 ) -> Choice {
     let frozen: Option<Arc<str>> = policy.frozen().map(Arc::from);
-    let mut refusals: BTreeMap<usize, (ExclusionReason, Arc<str>)> = BTreeMap::new();
+    let mut refusals: Refusals = vec![None; members.len()];
+    let mut holds = vec![None; members.len()];
     let mut candidates = Vec::new();
-    for (index, member) in members.iter_mut().enumerate() {
+    for (index, member) in members.iter().enumerate() {
         let winner = winner(member.name());
         if let (Some(why), true, None) = (&frozen, member.chosen, &winner) {
-            member.hold = Some(Arc::clone(why));
+            holds[index] = Some(Arc::clone(why));
             candidates.push(index);
             continue;
         }
         if !member.matched {
             continue;
         }
-        let text = winner.as_ref().map(|winner| &winner.text);
-        let mut verdict = judge(policy, version, member, text);
-        let loses_all = winner.as_ref().is_some_and(|winner| winner.serves || member.held.serve.is_none());
-        if loses_all && member.chosen && matches!(verdict, Err((ExclusionReason::Outranked, _))) {
-            // Once its entry is gone it is a new one, as in `judge_dropped`.
-            member.chosen = false;
-            verdict = judge(policy, version, member, text);
-        }
-        match verdict {
-            Ok(hold) => {
-                member.hold = hold;
+        match (&member.verdict, winner) {
+            (Err(refusal), _) => refusals[index] = Some(refusal.clone()),
+            (Ok(_), Some(winner)) => refusals[index] = Some(lose(policy, version, member, winner)),
+            (Ok(hold), None) => {
+                holds[index].clone_from(hold);
                 candidates.push(index);
             }
-            Err(refusal) => {
-                member.outranked = refusal.0 == ExclusionReason::Outranked;
-                refusals.insert(index, refusal);
-            }
         }
     }
-    let (order, ranking) = rank_those_with_keys(policy, members, candidates, &mut refusals);
-    let selected = match frozen {
-        Some(why) => keep_chosen(members, &order, &why, &mut refusals),
-        None => walk(policy, members, &order, &mut refusals),
-    };
-    if policy.frozen().is_none() {
-        judge_dropped(policy, version, members, &mut refusals);
+    let ranking = rank_those_with_keys(policy, members, candidates, &mut refusals);
+    match frozen {
+        Some(why) => keep_chosen(members, &ranking, &why, &mut refusals),
+        None => {
+            walk(policy, members, &ranking, &mut refusals);
+            judge_dropped(policy, version, members, &mut refusals);
+        }
     }
-    Choice {
-        matched: members
-            .iter()
-            .filter(|member| member.matched)
-            .map(|member| Arc::clone(member.name()))
-            .collect(),
-        excluded: refusals
-            .into_iter()
-            .map(|(index, (reason, message))| Excluded {
-                cluster: Arc::clone(members[index].name()),
-                reason,
-                message,
-            })
-            .collect(),
-        selected,
-        ranking,
+    Choice { refusals, holds, ranking }
+}
+
+impl Choice {
+    /// The places of all members, in their order.
+    pub(crate) fn places(&mut self) -> Vec<Place> {
+        let refusals = std::mem::take(&mut self.refusals).into_iter();
+        let mut places: Vec<Place> =
+            refusals.map(|refusal| refusal.map_or(Place::Out, Place::Excluded)).collect();
+        for ranked in std::mem::take(&mut self.ranking.order) {
+            if let place @ Place::Out = &mut places[ranked.member] {
+                *place = Place::Selected(ranked.key);
+            }
+        }
+        places
     }
+
+    /// The selected ones, best first.
+    pub(crate) fn selected(&self) -> impl Iterator<Item = usize> {
+        self.ranking.order.iter().map(|one| one.member).filter(|index| self.refusals[*index].is_none())
+    }
+}
+
+/// Places one member of a policy whose choice of one cluster depends on no other cluster and on no other policy.
+pub(crate) fn place_alone(policy: &Policy, member: &Member) -> (Place, Option<Hold>) {
+    match &member.verdict {
+        _ if !member.matched => (Place::Out, None),
+        Err(refusal) => (Place::Excluded(refusal.clone()), None),
+        Ok(hold) => (Place::Selected(Key::of(policy, member, 0)), hold.clone()),
+    }
+}
+
+/// Whether that is so, but for other policies.
+pub(crate) fn places_one_by_one(policy: &Policy) -> bool {
+    let placement = &policy.object.spec.placement;
+    policy.number.is_none()
+        && placement.spread.is_empty()
+        && placement.prioritizers.is_empty()
+        && policy.frozen().is_none()
+}
+
+/// Whether placement sees no difference between two states of one cluster.
+pub(crate) fn places_alike(policy: &Policy, a: &Member, b: &Member) -> bool {
+    let placement = &policy.object.spec.placement;
+    let preferred = |member: &Member| Key::of(policy, member, 0).prefer_no_select;
+    (a.matched, a.chosen, &a.verdict) == (b.matched, b.chosen, &b.verdict)
+        && preferred(a) == preferred(b)
+        && placement.spread.iter().all(|one| a.label(&one.topology_key) == b.label(&one.topology_key))
+        && placement.prioritizers.iter().all(|by| value(by, a) == value(by, b))
+}
+
+/// Why a cluster that another policy has is not this one's.
+fn lose(policy: &Policy, version: Option<&Version>, member: &Member, winner: Winner) -> Refusal {
+    let loses_all = winner.serves || member.held.serve.is_none();
+    if loses_all
+        && member.chosen
+        && let Err(refusal) = judge(policy, version, &member.spoke, false)
+    {
+        // Once its entry is gone it is a new one, as in `judge_dropped`.
+        return refusal;
+    }
+    (ExclusionReason::Outranked, winner.text)
 }
 
 /// Once its entry is gone, a dropped cluster is a new one: what keeps new ones away comes before what dropped it, so that
 /// the next plan says the same.
-fn judge_dropped(
-    policy: &Policy,
-    version: Option<&Version>,
-    members: &mut [Member<'_>],
-    refusals: &mut BTreeMap<usize, (ExclusionReason, Arc<str>)>,
-) {
+fn judge_dropped(policy: &Policy, version: Option<&Version>, members: &[&Member], refusals: &mut Refusals) {
     let spread = &policy.object.spec.placement.spread;
-    for (index, refusal) in refusals {
-        let member = &mut members[*index];
-        let dropped = matches!(refusal.0, ExclusionReason::Spread | ExclusionReason::OutOfNumber);
-        if !(dropped && std::mem::take(&mut member.chosen)) {
+    for (member, refusal) in members.iter().zip(refusals).filter(|(member, _)| member.chosen) {
+        let dropped = matches!(refusal, Some((ExclusionReason::Spread | ExclusionReason::OutOfNumber, _)));
+        if !dropped {
             continue;
         }
-        if let Err(first) = judge(policy, version, member, None) {
-            *refusal = first;
+        if let Err(first) = judge(policy, version, &member.spoke, false) {
+            *refusal = Some(first);
         } else if let Some(message) = Spread::lacks_key(spread, member) {
-            *refusal = (ExclusionReason::SpreadKeyMissing, message.into());
+            *refusal = Some((ExclusionReason::SpreadKeyMissing, message.into()));
         }
     }
 }
@@ -161,19 +162,19 @@ fn judge_dropped(
 /// Leaves out candidates without the label that a spread needs, but those that are kept, and ranks the rest.
 fn rank_those_with_keys(
     policy: &Policy,
-    members: &[Member<'_>],
+    members: &[&Member],
     mut candidates: Vec<usize>,
-    refusals: &mut BTreeMap<usize, (ExclusionReason, Arc<str>)>,
-) -> (Vec<usize>, Vec<Ranked>) {
+    refusals: &mut Refusals,
+) -> Ranking {
     let spread = &policy.object.spec.placement.spread;
     if !spread.is_empty() && policy.frozen().is_none() {
         candidates.retain(|index| {
-            let member = &members[*index];
+            let member = members[*index];
             if member.chosen && !policy.steady {
                 return true;
             }
             let Some(message) = Spread::lacks_key(spread, member) else { return true };
-            refusals.insert(*index, (ExclusionReason::SpreadKeyMissing, message.into()));
+            refusals[*index] = Some((ExclusionReason::SpreadKeyMissing, message.into()));
             false
         });
     }
@@ -181,29 +182,17 @@ fn rank_those_with_keys(
 }
 
 /// A policy that is not fit to decide keeps whom it has.
-fn keep_chosen(
-    members: &[Member<'_>],
-    order: &[usize],
-    why: &Arc<str>,
-    refusals: &mut BTreeMap<usize, (ExclusionReason, Arc<str>)>,
-) -> Vec<usize> {
-    let (kept, others): (Vec<usize>, Vec<usize>) = order.iter().partition(|index| members[**index].chosen);
-    for index in others {
-        refusals.insert(index, (ExclusionReason::OutOfNumber, Arc::clone(why)));
+fn keep_chosen(members: &[&Member], ranking: &Ranking, why: &Arc<str>, refusals: &mut Refusals) {
+    for index in ranking.order.iter().map(|one| one.member).filter(|index| !members[*index].chosen) {
+        refusals[index] = Some((ExclusionReason::OutOfNumber, Arc::clone(why)));
     }
-    kept
 }
 
 /// Walks the ranking.
-fn walk(
-    policy: &Policy,
-    members: &[Member<'_>],
-    order: &[usize],
-    refusals: &mut BTreeMap<usize, (ExclusionReason, Arc<str>)>,
-) -> Vec<usize> {
+fn walk(policy: &Policy, members: &[&Member], ranking: &Ranking, refusals: &mut Refusals) {
     let number = policy.number.unwrap_or(usize::MAX);
     let specs = &policy.object.spec.placement.spread;
-    let ranked: Vec<&Member<'_>> = order.iter().map(|index| &members[*index]).collect();
+    let ranked: Vec<&Member> = ranking.order.iter().map(|one| members[one.member]).collect();
     let mut spread = Spread::new(specs, &ranked);
     let mut taken = vec![false; ranked.len()];
     let mut count = 0;
@@ -218,18 +207,15 @@ fn walk(
     if !specs.is_empty() {
         fill(&mut spread, &mut taken, number - count.min(number));
     }
-    for (place, index) in order.iter().enumerate().filter(|(place, _)| !taken[*place]) {
-        let refusal = if spread.allows(place) {
-            (
-                ExclusionReason::OutOfNumber,
-                format!("numberOfClusters is {number}, and others rank before it").into(),
-            )
+    let out_of_number: Arc<str> = format!("numberOfClusters is {number}, and others rank before it").into();
+    let skewed: Arc<str> = "one more in its domain would exceed maxSkew".into();
+    for (place, one) in ranking.order.iter().enumerate().filter(|(place, _)| !taken[*place]) {
+        refusals[one.member] = Some(if spread.allows(place) {
+            (ExclusionReason::OutOfNumber, Arc::clone(&out_of_number))
         } else {
-            (ExclusionReason::Spread, "one more in its domain would exceed maxSkew".into())
-        };
-        refusals.insert(*index, refusal);
+            (ExclusionReason::Spread, Arc::clone(&skewed))
+        });
     }
-    order.iter().zip(taken).filter(|(_, taken)| *taken).map(|(index, _)| *index).collect()
 }
 
 /// Picks up to `missing` more: of those that every firm constraint allows, the one that breaks the fewest others, then the

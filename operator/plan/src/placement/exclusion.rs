@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use nave_crds::{AcceleratorStatus, Requirements, TaintEffect};
 
-use super::{Member, cel::Verdict, taints::untolerated};
+use super::{cel::Verdict, taints::untolerated};
 use crate::{
     ExclusionReason,
-    input::{Cluster, Policy, Version, quantity::BILLION},
+    input::{Cluster, Policy, Spoke, Version, quantity::BILLION},
 };
 
 /// Why a cluster is no candidate.
@@ -21,34 +21,30 @@ pub(crate) type Hold = Arc<str>;
 pub(crate) fn judge(
     policy: &Policy,
     version: Option<&Version>,
-    member: &Member<'_>,
-    winner: Option<&Arc<str>>,
+    spoke: &Spoke,
+    chosen: bool,
 ) -> Result<Option<Hold>, Refusal> {
-    let cluster = &member.spoke.cluster;
+    let cluster = &spoke.cluster;
     let placement = &policy.object.spec.placement;
     if !cluster.object.spec.accepted {
         return Err((ExclusionReason::NotAccepted, "spec.accepted is not true".into()));
     }
     let mut taints = untolerated(cluster.taints(), &placement.tolerations, TaintEffect::NoSelect).chain(
-        untolerated(cluster.taints(), &placement.tolerations, TaintEffect::NoSelectIfNew)
-            .filter(|_| !member.chosen),
+        untolerated(cluster.taints(), &placement.tolerations, TaintEffect::NoSelectIfNew).filter(|_| !chosen),
     );
     if let Some(taint) = taints.next() {
         let message = format!("taint {}={}:{:?} is not tolerated", taint.key, taint.value, taint.effect);
         return Err((ExclusionReason::Tainted, message.into()));
     }
-    let mut hold = judge_cel(policy, cluster, member.chosen)?;
-    if let Err(refusal) = judge_requirements(policy, version, member) {
+    let mut hold = judge_cel(policy, cluster, chosen)?;
+    if let Err(refusal) = judge_requirements(policy, version, spoke) {
         let model = policy.model();
-        if !(member.chosen && member.spoke.assignment.serves_any(&policy.key.namespace, model)) {
+        if !(chosen && spoke.assignment.serves_any(&policy.key.namespace, model)) {
             return Err(refusal);
         }
         hold = hold.or(Some(refusal.1));
     }
-    match winner {
-        Some(winner) => Err((ExclusionReason::Outranked, Arc::clone(winner))),
-        None => Ok(hold),
-    }
+    Ok(hold)
 }
 
 fn judge_cel(policy: &Policy, cluster: &Cluster, chosen: bool) -> Result<Option<Hold>, Refusal> {
@@ -65,12 +61,8 @@ fn judge_cel(policy: &Policy, cluster: &Cluster, chosen: bool) -> Result<Option<
     if chosen { Ok(Some(error)) } else { Err((ExclusionReason::CelError, error)) }
 }
 
-fn judge_requirements(
-    policy: &Policy,
-    version: Option<&Version>,
-    member: &Member<'_>,
-) -> Result<(), Refusal> {
-    let cluster = &member.spoke.cluster;
+fn judge_requirements(policy: &Policy, version: Option<&Version>, spoke: &Spoke) -> Result<(), Refusal> {
+    let cluster = &spoke.cluster;
     let needs = version.and_then(|version| version.object.spec.requirements.as_ref());
     if let Some(needs) = needs {
         judge_architecture(needs, cluster)?;
@@ -78,7 +70,7 @@ fn judge_requirements(
     }
     judge_runtime(policy.runtime(), needs, cluster)?;
     match version {
-        Some(version) => judge_storage(policy, version, member),
+        Some(version) => judge_storage(policy, version, spoke),
         None => Ok(()),
     }
 }
@@ -137,8 +129,8 @@ fn judge_runtime(asked: &str, needs: Option<&Requirements>, cluster: &Cluster) -
     Err((ExclusionReason::Runtime, format!("has no runtime {}", any_of.join(" or ")).into()))
 }
 
-fn judge_storage(policy: &Policy, version: &Version, member: &Member<'_>) -> Result<(), Refusal> {
-    let cluster = &member.spoke.cluster;
+fn judge_storage(policy: &Policy, version: &Version, spoke: &Spoke) -> Result<(), Refusal> {
+    let cluster = &spoke.cluster;
     let problem = match (version.size_bytes(), cluster.available_bytes(), cluster.storage_trouble()) {
         (_, _, Some(trouble)) => format!("StorageHealthy is False: {trouble}"),
         (Some(size), Some(available), None) if available < size => {
@@ -147,7 +139,7 @@ fn judge_storage(policy: &Policy, version: &Version, member: &Member<'_>) -> Res
         (_, _, None) => return Ok(()),
     };
     let (namespace, model, target) = (&policy.key.namespace, policy.model(), policy.target());
-    let assignment = &member.spoke.assignment;
+    let assignment = &spoke.assignment;
     let holds = assignment.row(namespace, model, target).is_some_and(|row| row.phase.is_verified());
     if holds || assignment.asks_for(namespace, model, target) {
         return Ok(());

@@ -4,9 +4,12 @@ pub(crate) mod cel;
 mod cel_cost;
 pub(crate) mod choose;
 pub(crate) mod exclusion;
+mod member;
 mod rank;
 mod score;
 mod spread;
 mod taints;
 
-pub(crate) use choose::{Choice, Member, Winner, place};
+pub(crate) use choose::{Choice, Winner, place, place_alone, places_alike, places_one_by_one};
+pub(crate) use member::{Asked, Member, Moved, Place, Rest};
+pub(crate) use rank::Key;

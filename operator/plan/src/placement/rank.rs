@@ -6,52 +6,80 @@ use nave_crds::TaintEffect;
 
 use super::{
     Member,
-    score::{POINT, score},
+    score::{POINT, Scores, score},
     taints::untolerated,
 };
 use crate::{Name, Ranked, input::Policy};
 
 /// What candidates are compared by, first difference first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+pub(crate) struct Key {
     kept: Reverse<bool>,
-    prefer_no_select: u32,
+    pub(crate) prefer_no_select: u32,
     total: Reverse<i128>,
-    name: Name,
+    pub(crate) name: Name,
 }
 
-/// The candidates' positions in `members`, best first, and how each got its place.
-pub(crate) fn rank(
-    policy: &Policy,
-    members: &[Member<'_>],
-    candidates: &[usize],
-) -> (Vec<usize>, Vec<Ranked>) {
-    let placement = &policy.object.spec.placement;
-    let chosen: Vec<&Member<'_>> = candidates.iter().map(|index| &members[*index]).collect();
-    let scores = score(&placement.prioritizers, &chosen);
-    let mut keys: Vec<(Key, usize)> = Vec::with_capacity(candidates.len());
-    for (place, member) in chosen.iter().enumerate() {
+impl Key {
+    /// The key of a candidate with this score.
+    pub(crate) fn of(policy: &Policy, member: &Member, total: i128) -> Self {
         let cluster = &member.spoke.cluster;
-        let taints = untolerated(cluster.taints(), &placement.tolerations, TaintEffect::PreferNoSelect);
-        let total = scores.iter().map(|scores| scores.weight * scores.of[place]).sum();
-        let key = Key {
+        let tolerations = &policy.object.spec.placement.tolerations;
+        let taints = untolerated(cluster.taints(), tolerations, TaintEffect::PreferNoSelect);
+        Self {
             kept: Reverse(member.chosen && !policy.steady),
             prefer_no_select: u32::try_from(taints.count()).unwrap_or(u32::MAX),
             total: Reverse(total),
             name: Arc::clone(&cluster.name),
-        };
-        keys.push((key, place));
+        }
     }
-    keys.sort_unstable();
-    let ranked = keys.iter().map(|(key, place)| Ranked {
-        cluster: Arc::clone(&key.name),
-        kept: key.kept.0,
-        prefer_no_select: key.prefer_no_select,
-        total: shown(key.total.0),
-        scores: scores.iter().map(|scores| (Arc::clone(&scores.name), shown(scores.of[*place]))).collect(),
-    });
-    let ranking = ranked.collect();
-    (keys.into_iter().map(|(_, place)| candidates[place]).collect(), ranking)
+}
+
+/// The candidates, best first, and what decided that.
+#[derive(Debug)]
+pub(crate) struct Ranking {
+    pub(crate) order: Vec<RankedMember>,
+    scores: Vec<Scores>,
+}
+
+/// One candidate.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RankedMember {
+    pub(crate) key: Key,
+    /// Its position among the members.
+    pub(crate) member: usize,
+    /// And among the candidates.
+    candidate: usize,
+}
+
+/// Ranks the candidates, which are positions in `members`.
+pub(crate) fn rank(policy: &Policy, members: &[&Member], candidates: &[usize]) -> Ranking {
+    let chosen: Vec<&Member> = candidates.iter().map(|index| members[*index]).collect();
+    let scores = score(&policy.object.spec.placement.prioritizers, &chosen);
+    let ranked = |(candidate, index): (usize, &usize)| {
+        let total = scores.iter().map(|scores| scores.weight * scores.of[candidate]).sum();
+        RankedMember { key: Key::of(policy, members[*index], total), member: *index, candidate }
+    };
+    let mut order: Vec<RankedMember> = candidates.iter().enumerate().map(ranked).collect();
+    order.sort_unstable();
+    Ranking { order, scores }
+}
+
+impl Ranking {
+    /// The same for people.
+    pub(crate) fn shown(&self) -> Vec<Ranked> {
+        let ranked = |one: &RankedMember| {
+            let score = |scores: &Scores| (Arc::clone(&scores.name), shown(scores.of[one.candidate]));
+            Ranked {
+                cluster: Arc::clone(&one.key.name),
+                kept: one.key.kept.0,
+                prefer_no_select: one.key.prefer_no_select,
+                total: shown(one.key.total.0),
+                scores: self.scores.iter().map(score).collect(),
+            }
+        };
+        self.order.iter().map(ranked).collect()
+    }
 }
 
 /// Points for people; what decides is exact.

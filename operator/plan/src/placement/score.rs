@@ -21,7 +21,7 @@ pub(crate) struct Scores {
 }
 
 /// What every prioritizer says of every candidate.
-pub(crate) fn score(prioritizers: &[Prioritizer], candidates: &[&Member<'_>]) -> Vec<Scores> {
+pub(crate) fn score(prioritizers: &[Prioritizer], candidates: &[&Member]) -> Vec<Scores> {
     prioritizers
         .iter()
         .map(|prioritizer| Scores {
@@ -42,7 +42,7 @@ fn name(prioritizer: &Prioritizer) -> Arc<str> {
     }
 }
 
-fn score_by(prioritizer: &Prioritizer, candidates: &[&Member<'_>]) -> Vec<i128> {
+fn score_by(prioritizer: &Prioritizer, candidates: &[&Member]) -> Vec<i128> {
     let values = candidates.iter().map(|member| value(prioritizer, member)).collect::<Vec<_>>();
     if prioritizer.by == PrioritizerKind::Steady {
         let same = values.windows(2).all(|pair| pair[0] == pair[1]);
@@ -52,7 +52,7 @@ fn score_by(prioritizer: &Prioritizer, candidates: &[&Member<'_>]) -> Vec<i128> 
 }
 
 /// What is scaled: more is better. Nothing where it is unknown.
-fn value(prioritizer: &Prioritizer, member: &Member<'_>) -> Option<i128> {
+pub(crate) fn value(prioritizer: &Prioritizer, member: &Member) -> Option<i128> {
     let cluster = &member.spoke.cluster;
     match prioritizer.by {
         PrioritizerKind::Steady => Some(i128::from(member.chosen)),

@@ -28,12 +28,12 @@ struct Constraint {
 
 impl Spread {
     /// The constraints over these candidates, best first, with nobody chosen.
-    pub(crate) fn new(specs: &[SpreadSpec], candidates: &[&Member<'_>]) -> Self {
+    pub(crate) fn new(specs: &[SpreadSpec], candidates: &[&Member]) -> Self {
         Self { constraints: specs.iter().map(|spec| Constraint::new(spec, candidates)).collect() }
     }
 
     /// Whether this candidate lacks a key that it needs.
-    pub(crate) fn lacks_key(spec: &[SpreadSpec], member: &Member<'_>) -> Option<String> {
+    pub(crate) fn lacks_key(spec: &[SpreadSpec], member: &Member) -> Option<String> {
         let labels = member.spoke.cluster.labels();
         spec.iter()
             .find(|one| {
@@ -65,7 +65,7 @@ impl Spread {
 }
 
 impl Constraint {
-    fn new(spec: &SpreadSpec, candidates: &[&Member<'_>]) -> Self {
+    fn new(spec: &SpreadSpec, candidates: &[&Member]) -> Self {
         let mut domains: BTreeMap<&str, usize> = BTreeMap::new();
         let mut domain_of = Vec::with_capacity(candidates.len());
         for member in candidates {

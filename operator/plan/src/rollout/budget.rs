@@ -3,34 +3,37 @@
 use std::collections::BTreeMap;
 
 use super::standing::Seat;
-use crate::{Category, input::Policy, placement::Member};
+use crate::{Category, input::Policy, placement::Member, tally::AtRest};
 
 /// The groups of a disruption budget: which one each seat is in, and how many of it may be away.
 #[derive(Debug)]
 pub(crate) struct Groups {
     /// Empty = no budget.
     limits: Vec<usize>,
+    /// All selected clusters.
+    selected: usize,
 }
 
 impl Groups {
-    /// The groups of the selected clusters, and each one's group.
-    pub(crate) fn of(policy: &Policy, selected: &[&Member<'_>]) -> (Self, Vec<usize>) {
+    /// The groups of the selected clusters, and the group of each that is not at rest.
+    pub(crate) fn of(policy: &Policy, busy: &[&Member], at_rest: &AtRest) -> (Self, Vec<usize>) {
+        let selected = busy.len() + at_rest.count();
         let Some((label, share)) = &policy.budget else {
-            return (Self { limits: Vec::new() }, vec![0; selected.len()]);
+            return (Self { limits: Vec::new(), selected }, vec![0; busy.len()]);
         };
         let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
         let mut sizes: Vec<usize> = Vec::new();
-        let mut group_of = Vec::with_capacity(selected.len());
-        for member in selected {
-            let value = member.spoke.cluster.labels().get(label).map_or("", String::as_str);
+        let mut group_of = Vec::with_capacity(busy.len());
+        for member in busy {
+            let value = member.label(label).unwrap_or_default();
             let group = *groups.entry(value).or_insert_with(|| {
-                sizes.push(0);
+                sizes.push(at_rest.in_group(value));
                 sizes.len() - 1
             });
             sizes[group] += 1;
             group_of.push(group);
         }
-        (Self { limits: sizes.into_iter().map(|size| share.of(size)).collect() }, group_of)
+        (Self { limits: sizes.into_iter().map(|size| share.of(size)).collect(), selected }, group_of)
     }
 }
 
@@ -53,7 +56,7 @@ pub(crate) enum Short {
 impl<'a> Budget<'a> {
     /// What the seats use. In a rollback, one that was sent back counts while it is on the way, as failed or not.
     pub(crate) fn of(policy: &Policy, groups: &'a Groups, seats: &[Seat<'_>]) -> Self {
-        let slots = policy.max_concurrent.at_least_one_of(seats.len());
+        let slots = policy.max_concurrent.at_least_one_of(groups.selected);
         let mut budget = Self { groups, away: vec![0; groups.limits.len()], used: 0, slots };
         for seat in seats {
             let sent_back = seat.standing.sent_back;

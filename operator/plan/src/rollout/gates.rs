@@ -3,7 +3,7 @@
 use nave_crds::{OnFailure, RolloutPhase};
 
 use super::{Look, standing::Seat, target::Run};
-use crate::Category;
+use crate::{Category, tally::AtRest};
 
 /// What is open and what is shut.
 #[derive(Clone, Debug)]
@@ -26,10 +26,10 @@ pub(crate) struct Gates {
 }
 
 impl Gates {
-    pub(crate) fn look(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> Self {
+    pub(crate) fn look(look: &Look<'_>, run: &Run, seats: &[Seat<'_>], at_rest: &AtRest) -> Self {
         let policy = look.policy;
         let failed = seats.iter().filter(|seat| seat.is(Category::Failed)).count();
-        let limit = policy.max_failures.of(seats.len());
+        let limit = policy.max_failures.of(seats.len() + at_rest.count());
         let rolling = run.phase == RolloutPhase::Rolling;
         let over_budget = failed > limit && (rolling || run.resumed.is_some());
         let told = seats.iter().any(|seat| seat.standing.told_in_run);
@@ -42,7 +42,7 @@ impl Gates {
             prefetch: policy.prefetch(),
             prefetched: !policy.prefetch() || !rolling || told || !seats.iter().any(Seat::delays_prefetch),
             window: policy.windows.open_at(look.now),
-            anybody: seats.iter().any(Seat::active),
+            anybody: at_rest.serving > 0 || seats.iter().any(Seat::active),
         }
     }
 

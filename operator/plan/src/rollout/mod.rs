@@ -18,11 +18,16 @@ use jiff::Timestamp;
 use nave_crds::{RolloutPhase, StepState};
 
 use self::{budget::Groups, steps::Need, waiting::Decided};
-pub(crate) use self::{gates::Gates, standing::Seat, target::Run};
+pub(crate) use self::{
+    gates::Gates,
+    standing::{Seat, rest},
+    target::Run,
+    waiting::Waiting,
+};
 use crate::{
-    Wait,
     input::{Catalogue, Held, Policy, Version},
     placement::Member,
+    tally::AtRest,
 };
 
 /// What a rollout is decided from, beside its clusters.
@@ -38,14 +43,14 @@ pub(crate) struct Look<'a> {
     pub(crate) stamp: Timestamp,
 }
 
-/// What was decided.
+/// What was decided. Seats are those of clusters that are not at rest, best ranked first.
 #[derive(Debug)]
 pub(crate) struct Rolled<'a> {
     pub(crate) run: Run,
     pub(crate) gates: Gates,
     pub(crate) state: StepState,
     pub(crate) seats: Vec<Seat<'a>>,
-    pub(crate) waits: Vec<Wait>,
+    pub(crate) waits: Vec<Waiting>,
     pub(crate) recheck: Option<Timestamp>,
 }
 
@@ -88,11 +93,11 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Decides.
-pub(crate) fn roll<'a>(look: &Look<'_>, members: &'a [Member<'a>], selected: &[usize]) -> Rolled<'a> {
+/// Decides. `busy` are the selected clusters that are not at rest, best ranked first.
+pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &AtRest) -> Rolled<'a> {
     let mut run = Run::begin(look.policy, look.stamp);
-    let (groups, mut seats) = sit(look, &run, members, selected);
-    let gates = Gates::look(look, &run, &seats);
+    let (groups, mut seats) = sit(look, &run, busy, at_rest);
+    let gates = Gates::look(look, &run, &seats, at_rest);
     if gates.turn_back(look) {
         run.phase = RolloutPhase::RollingBack;
     }
@@ -111,24 +116,18 @@ pub(crate) fn roll<'a>(look: &Look<'_>, members: &'a [Member<'a>], selected: &[u
     }
     tell::complete_entries(&run, &gates, &mut seats);
     let need = steps::need(look, &run, &seats);
-    let decided = Decided { look, run: &run, gates: &gates, groups: &groups, need: &need, stuck: &stuck };
+    let decided =
+        Decided { look, run: &run, gates: &gates, groups: &groups, need: &need, stuck: &stuck, at_rest };
     let waits = waiting::waits(&decided, &seats);
     let state = state::state(&run, &gates, &need, &waits, &seats);
     let recheck = recheck::recheck(&decided, &seats, &waits, state);
     Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck }
 }
 
-/// Gives every selected cluster its seat, best ranked first.
-fn sit<'a>(
-    look: &Look<'_>,
-    run: &Run,
-    members: &'a [Member<'a>],
-    selected: &[usize],
-) -> (Groups, Vec<Seat<'a>>) {
-    let chosen: Vec<&Member<'_>> = selected.iter().map(|index| &members[*index]).collect();
-    let (groups, group_of) = Groups::of(look.policy, &chosen);
-    let seat = |(index, group): (&usize, usize)| {
-        let member = &members[*index];
+/// Gives every cluster that is not at rest its seat.
+fn sit<'a>(look: &Look<'_>, run: &Run, busy: &[&'a Member], at_rest: &AtRest) -> (Groups, Vec<Seat<'a>>) {
+    let (groups, group_of) = Groups::of(look.policy, busy, at_rest);
+    let seat = |(member, group): (&&'a Member, usize)| {
         let asked = Held { prefetch: tell::prefetch(look, run, member), ..member.held.clone() };
         Seat {
             group,
@@ -139,5 +138,5 @@ fn sit<'a>(
             member,
         }
     };
-    (groups, selected.iter().zip(group_of).map(seat).collect())
+    (groups, busy.iter().zip(group_of).map(seat).collect())
 }

@@ -8,14 +8,14 @@ use nave_crds::{EntryStatus, Phase};
 use super::{Look, target::Run};
 use crate::{
     Category, Name,
-    input::{Held, Told},
-    placement::Member,
+    input::{Held, Policy, Told},
+    placement::{Member, Rest},
 };
 
 /// A selected cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat<'a> {
-    pub(crate) member: &'a Member<'a>,
+    pub(crate) member: &'a Member,
     /// Place in the disruption budget's groups.
     pub(crate) group: usize,
     /// What is asked of it: as stored, then as this plan leaves it.
@@ -95,7 +95,7 @@ fn counts(row: &EntryStatus, told_at: Option<Timestamp>) -> bool {
 }
 
 /// Where a cluster is, given what is asked of it.
-pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member<'_>, asked: &Held) -> Standing {
+pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member, asked: &Held) -> Standing {
     let assignment = &member.spoke.assignment;
     let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
     let serve = asked.serve.as_ref();
@@ -136,7 +136,7 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member<'_>, asked: &
 }
 
 /// Until when a cluster is on the way to the version it was told; None = it is there, gave up, took too long, or is away.
-fn flight_until(look: &Look<'_>, member: &Member<'_>, told: &Told) -> Option<Timestamp> {
+fn flight_until(look: &Look<'_>, member: &Member, told: &Told) -> Option<Timestamp> {
     let connected_since = member.spoke.cluster.connected_since?;
     let assignment = &member.spoke.assignment;
     let is_target = *told.version == *look.policy.target();
@@ -155,7 +155,7 @@ fn flight_until(look: &Look<'_>, member: &Member<'_>, told: &Told) -> Option<Tim
 }
 
 /// Whether one that was sent back fails the version that it went back to, or did not get there while it could.
-fn lost(look: &Look<'_>, member: &Member<'_>, told: &Told, over: bool) -> bool {
+fn lost(look: &Look<'_>, member: &Member, told: &Told, over: bool) -> bool {
     match member.spoke.assignment.row(look.namespace(), look.policy.model(), &told.version) {
         Some(row) if row.phase == Phase::Serving => false,
         Some(row) => over || row.phase.is_failure() && counts(row, told.at),
@@ -178,14 +178,33 @@ fn sent_back(run: &Run, asked: &Held) -> bool {
 }
 
 /// Whether the spoke holds the target's weights, verified: since when, and for which entry, makes no difference to them.
-pub(crate) fn holds_target(look: &Look<'_>, member: &Member<'_>) -> bool {
+pub(crate) fn holds_target(look: &Look<'_>, member: &Member) -> bool {
     let assignment = &member.spoke.assignment;
     let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
     row.is_some_and(|row| row.phase.is_verified())
 }
 
+/// Whether a selected cluster is at rest: what `standing` says of it then is told and Serving, or told and Deferred, at any
+/// time, and no rule asks more of it than that.
+pub(crate) fn rest(policy: &Policy, member: &Member) -> Option<Rest> {
+    let Held { serve: Some(told), prefetch: None, wait: None } = &member.held else { return None };
+    if *told.version != *policy.target() || member.hold.is_some() {
+        return None;
+    }
+    let row = member.spoke.assignment.row(&policy.key.namespace, policy.model(), policy.target());
+    let away = !member.spoke.cluster.connected();
+    let counted = row.filter(|row| counts(row, told.at)).map(|row| row.phase);
+    let rests = match counted {
+        Some(Phase::Serving) => true,
+        Some(phase) => away && !phase.is_failure(),
+        None => away,
+    };
+    let holds_target = row.is_some_and(|row| row.phase.is_verified());
+    rests.then_some(Rest { away, holds_target })
+}
+
 /// The last version that a cluster really served, to go back to once it is told the target.
-pub(crate) fn previous_version(look: &Look<'_>, member: &Member<'_>) -> Option<Arc<str>> {
+pub(crate) fn previous_version(look: &Look<'_>, member: &Member) -> Option<Arc<str>> {
     let (namespace, model, target) = (look.namespace(), look.policy.model(), look.policy.target());
     let assignment = &member.spoke.assignment;
     let serving = assignment

@@ -79,6 +79,16 @@ impl Run {
         }
     }
 
+    /// Whether the stored run of a policy is complete and goes on: then its clusters may rest.
+    pub(crate) fn lets_rest(policy: &Policy) -> bool {
+        let Some(stored) = policy.status().and_then(|status| status.run.as_ref()) else { return false };
+        let same_model = stored.model.as_deref().is_none_or(|model| model == policy.model());
+        same_model
+            && stored.target == policy.target()
+            && stored.phase == RolloutPhase::Complete
+            && policy.frozen().is_none()
+    }
+
     /// Whether a rollback is under way or over.
     pub(crate) fn is_back(&self) -> bool {
         matches!(self.phase, RolloutPhase::RollingBack | RolloutPhase::RolledBack)

@@ -16,7 +16,7 @@ use crate::{
 
 /// The Prefetch entry that a cluster has in this plan. It is given before anybody's standing is looked at: what the spoke
 /// reported before it was asked is no answer to it.
-pub(crate) fn prefetch(look: &Look<'_>, run: &Run, member: &Member<'_>) -> Option<Told> {
+pub(crate) fn prefetch(look: &Look<'_>, run: &Run, member: &Member) -> Option<Told> {
     let stored = member.held.prefetch.clone();
     if look.policy.frozen().is_some() {
         return stored;

@@ -14,7 +14,7 @@ use super::{
     steps::{Need, matches},
     target::Run,
 };
-use crate::{Category, Name, Wait};
+use crate::{Category, Name, Wait, status::WAITING_NAMES, tally::AtRest};
 
 /// What a plan has decided, when it is asked what holds up whom.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct Decided<'a> {
     pub(crate) groups: &'a Groups,
     pub(crate) need: &'a Need,
     pub(crate) stuck: &'a [Stuck],
+    pub(crate) at_rest: &'a AtRest,
 }
 
 /// What holds up whom.
@@ -39,8 +40,9 @@ pub(crate) struct Waits {
 
 /// Those that one rule holds up.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Row {
+struct Row {
     clusters: Vec<Name>,
+    more: usize,
     until: Option<Timestamp>,
     message: Option<String>,
 }
@@ -56,14 +58,22 @@ impl Waits {
         self.rules.contains_key(&rule)
     }
 
-    /// The report's form.
-    pub(crate) fn into_rows(self) -> Vec<Wait> {
+    /// The rows, in the order of the rules.
+    pub(crate) fn into_rows(self) -> Vec<Waiting> {
         let row = |(rule, mut row): (WaitRule, Row)| {
             row.clusters.sort_unstable();
-            Wait { rule, clusters: row.clusters, until: row.until, message: row.message }
+            let wait = Wait { rule, clusters: row.clusters, until: row.until, message: row.message };
+            Waiting { wait, more: row.more }
         };
         self.rules.into_iter().map(row).collect()
     }
+}
+
+/// One row, and how many more clusters it holds up than it names: only the first of those at rest are named.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) wait: Wait,
+    pub(crate) more: usize,
 }
 
 fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -103,6 +113,12 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
             let message = || format!("{}: {hold}", seat.name());
             waits.rules.entry(rule).or_default().message.get_or_insert_with(message);
         }
+    }
+    let away = &decided.at_rest.away;
+    if !away.is_empty() {
+        let row = waits.rules.entry(WaitRule::Connected).or_default();
+        row.clusters.extend(away.iter().take(WAITING_NAMES).cloned());
+        row.more = away.len().saturating_sub(WAITING_NAMES);
     }
     if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
         row.message.get_or_insert_with(|| decided.look.version_problem());

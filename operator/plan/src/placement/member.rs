@@ -1,0 +1,166 @@
+//! Member: one cluster as one policy sees it. What the two alone say is made anew whenever the cluster, its assignment,
+//! the policy or its version changes, and at no other time; what was decided stands beside it.
+
+use super::{
+    exclusion::{Hold, Refusal, judge},
+    rank::Key,
+};
+use crate::{
+    ExclusionReason, Name,
+    input::{Held, Policy, Spoke, Version},
+};
+
+/// One cluster that concerns a policy: its labels match, or it has an entry of the policy.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) spoke: Spoke,
+    pub(crate) matched: bool,
+    /// It has an entry of this policy.
+    pub(crate) chosen: bool,
+    /// Serve entries of this policy that are stored.
+    pub(crate) serve_entries: usize,
+    /// What is stored for the policy's model.
+    pub(crate) held: Held,
+    /// Whether it is fit, as far as other policies and clusters do not matter. A chosen one may be told nothing for now.
+    pub(crate) verdict: Result<Option<Hold>, Refusal>,
+    /// Decided: chosen, but told nothing for now.
+    pub(crate) hold: Option<Hold>,
+    /// Decided: whether it is selected.
+    pub(crate) place: Place,
+    /// Decided: what is asked of it.
+    pub(crate) asked: Asked,
+    /// Decided: nothing is to be done about it, and the rollout counts it without looking.
+    pub(crate) rest: Option<Rest>,
+}
+
+/// Whether a cluster is selected.
+#[derive(Debug, Default)]
+pub(crate) enum Place {
+    /// Its labels do not match, or nothing was decided yet.
+    #[default]
+    Out,
+    /// It matches and is not chosen, for this first reason.
+    Excluded(Refusal),
+    /// It is chosen, with this rank.
+    Selected(Key),
+}
+
+/// What is asked of a cluster.
+#[derive(Debug, Default)]
+pub(crate) enum Asked {
+    #[default]
+    Nothing,
+    /// What is stored.
+    Stored,
+    This(Box<Held>),
+}
+
+/// A selected cluster that was told the target and either serves it, or is away and has not failed: whatever the time,
+/// and whatever becomes of the others, a complete run leaves it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    pub(crate) away: bool,
+    /// Its spoke holds the target's weights, verified.
+    pub(crate) holds_target: bool,
+}
+
+/// What deciding about clusters changed for others.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    /// Clusters of which something else is asked than before.
+    pub(crate) asked: Vec<Name>,
+    /// Whom the policy has, or whom it tells to serve.
+    pub(crate) claims: bool,
+}
+
+impl Member {
+    /// What concerns a policy of a cluster; None where nothing does.
+    pub(crate) fn of(policy: &Policy, version: Option<&Version>, spoke: &Spoke) -> Option<Self> {
+        let matched = policy.selector.matches(spoke.cluster.labels());
+        let mut entries = spoke.assignment.entries_of(&policy.key).peekable();
+        let chosen = entries.peek().is_some();
+        if !matched && !chosen {
+            return None;
+        }
+        let serve_entries = entries.filter(|entry| entry.action == nave_crds::Action::Serve).count();
+        let held = if chosen { spoke.assignment.held(&policy.key, policy.model()) } else { Held::default() };
+        Some(Self {
+            matched,
+            chosen,
+            serve_entries,
+            held,
+            verdict: judge(policy, version, spoke, chosen),
+            hold: None,
+            place: Place::Out,
+            asked: Asked::Nothing,
+            rest: None,
+            spoke: spoke.clone(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.spoke.cluster.name
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.spoke.cluster.labels().get(key).map(String::as_str)
+    }
+
+    pub(crate) fn is_selected(&self) -> bool {
+        matches!(self.place, Place::Selected(_))
+    }
+
+    pub(crate) fn is_outranked(&self) -> bool {
+        matches!(self.place, Place::Excluded((ExclusionReason::Outranked, _)))
+    }
+
+    /// Whether its place depends on nothing that `places_alike` does not compare. One that is dropped depends on what it
+    /// will be without its entry.
+    pub(crate) fn keeps_place(&self) -> bool {
+        self.is_selected() || !self.chosen
+    }
+
+    /// What is asked of it; None = nothing.
+    pub(crate) fn asked(&self) -> Option<&Held> {
+        self.asked.held(&self.held)
+    }
+
+    /// Whether it is this policy's, and told to serve: nobody else's entry stays then.
+    pub(crate) fn claim(&self) -> Option<bool> {
+        self.is_selected().then(|| self.asked().is_some_and(|held| held.serve.is_some()))
+    }
+
+    /// Judges it anew: the version that it is judged for changed.
+    pub(crate) fn judge(&mut self, policy: &Policy, version: Option<&Version>) {
+        self.verdict = judge(policy, version, &self.spoke, self.chosen);
+    }
+
+    /// Takes over whether it is selected; `moved` learns what that changes for others.
+    pub(crate) fn decide(&mut self, place: Place, moved: &mut Moved) {
+        let claim = self.claim();
+        self.place = place;
+        moved.claims |= claim != self.claim();
+    }
+
+    /// Takes over what is asked of it; `moved` learns what that changes for others.
+    pub(crate) fn ask(&mut self, asked: Asked, moved: &mut Moved) {
+        if asked.held(&self.held) == self.asked() {
+            return;
+        }
+        let claim = self.claim();
+        self.asked = asked;
+        moved.asked.push(Name::clone(self.name()));
+        moved.claims |= claim != self.claim();
+    }
+}
+
+impl Asked {
+    fn held<'a>(&'a self, stored: &'a Held) -> Option<&'a Held> {
+        let held = match self {
+            Self::Nothing => return None,
+            Self::Stored => stored,
+            Self::This(held) => held,
+        };
+        (!held.is_empty()).then_some(held)
+    }
+}

@@ -1,0 +1,293 @@
+//! Slot: one policy in the planner, the clusters that it concerns, and what was decided about them last. A cluster that
+//! changes is placed by itself where no other depends on it, and the rollout looks only at clusters that are not at rest.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    Name, PolicyKey, PolicyReport,
+    input::{Catalogue, Held, Policy, Spoke, Version},
+    outcome::{self, Outcome},
+    placement::{Asked, Choice, Member, Moved, Winner, place, place_alone, places_alike, places_one_by_one},
+    rollout::{Look, Run, rest, roll},
+    tally::{Tally, group_of},
+};
+
+/// Which policy before this one has a cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) policy: &'a PolicyKey,
+    /// The cluster is told to serve it: from then on nobody else's entry stays.
+    pub(crate) serves: bool,
+}
+
+/// One policy.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) policy: Arc<Policy>,
+    /// The policy's target, if it is known.
+    version: Option<Arc<Version>>,
+    /// Clusters that match, or have an entry of it.
+    members: BTreeMap<Name, Member>,
+    tally: Tally,
+    pub(crate) outcome: Option<Outcome>,
+    /// No other policy is for the same model.
+    alone: bool,
+    again: Again,
+    /// Since the last decision, other than by it.
+    claims_moved: bool,
+}
+
+/// How much is to be decided anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Again {
+    Nothing,
+    /// What is asked of whom, and the status.
+    Rollout,
+    /// And who is selected.
+    Placement,
+}
+
+impl Slot {
+    /// A policy with everything to decide.
+    pub(crate) fn new<'a>(
+        policy: Arc<Policy>,
+        catalogue: &Catalogue,
+        spokes: impl Iterator<Item = &'a Spoke>,
+    ) -> Self {
+        let version = target(&policy, catalogue);
+        let member = |spoke| {
+            let member = Member::of(&policy, version.as_deref(), spoke)?;
+            Some((Arc::clone(member.name()), member))
+        };
+        let members: BTreeMap<Name, Member> = spokes.filter_map(member).collect();
+        Self {
+            tally: Tally::of(&policy, members.values()),
+            members,
+            outcome: None,
+            alone: false,
+            again: Again::Placement,
+            claims_moved: false,
+            version,
+            policy,
+        }
+    }
+
+    /// Takes a newer form of the policy that says the same of placement and rollout as the present one.
+    pub(crate) fn renew(&mut self, policy: Arc<Policy>) {
+        let rested = Run::lets_rest(&self.policy);
+        self.policy = policy;
+        // Who may rest is decided with the placement.
+        let again = if Run::lets_rest(&self.policy) == rested { Again::Rollout } else { Again::Placement };
+        self.again = self.again.max(again);
+    }
+
+    /// A version of its model changed.
+    pub(crate) fn version_changed(&mut self, catalogue: &Catalogue) {
+        self.version = target(&self.policy, catalogue);
+        for member in self.members.values_mut() {
+            member.judge(&self.policy, self.version.as_deref());
+        }
+        self.again = Again::Placement;
+    }
+
+    /// Another policy for the same model came, went, or changed its place.
+    pub(crate) fn company_changed(&mut self, alone: bool) {
+        self.alone = alone;
+        self.again = Again::Placement;
+    }
+
+    /// Policies before it have other clusters than before.
+    pub(crate) fn claims_changed(&mut self) {
+        self.again = Again::Placement;
+    }
+
+    /// Time has come to look at the rollout again.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        let due = self.outcome.as_ref().is_none_or(|outcome| outcome.recheck.is_some_and(|at| at <= now));
+        if due {
+            self.again = self.again.max(Again::Rollout);
+        }
+    }
+
+    /// Whether anything is to be decided.
+    pub(crate) fn is_due(&self) -> bool {
+        self.again != Again::Nothing
+    }
+
+    /// A cluster changed; `spoke` is what it is now.
+    pub(crate) fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
+        let new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke));
+        let old = self.members.get_mut(name);
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        if let Some(old) = &old {
+            self.tally.take(&self.policy, old);
+        }
+        let claim = old.as_ref().and_then(|old| old.claim());
+        let (new, again) = match (old, new) {
+            (Some(old), Some(new)) if old.keeps_place() && places_alike(&self.policy, old, &new) => {
+                take_over(&self.policy, old, new)
+            }
+            (old, new) => {
+                let alone = self.alone && places_one_by_one(&self.policy);
+                let new = new.map(|new| place_anew(&self.policy, old, new, alone));
+                (new, if alone { Again::Rollout } else { Again::Placement })
+            }
+        };
+        self.again = self.again.max(again);
+        self.claims_moved |= claim != new.as_ref().and_then(Member::claim);
+        match new {
+            Some(new) => {
+                self.tally.add(&self.policy, &new);
+                self.members.insert(Arc::clone(name), new);
+            }
+            None => drop(self.members.remove(name)),
+        }
+    }
+
+    /// Decides what is to be decided anew. `claim` says which policy before this one has a cluster.
+    pub(crate) fn decide<'a>(
+        &mut self,
+        catalogue: &Catalogue,
+        now: Timestamp,
+        claim: impl Fn(&Name) -> Option<Claim<'a>>,
+    ) -> Moved {
+        let mut moved = Moved { claims: std::mem::take(&mut self.claims_moved), ..Moved::default() };
+        if self.again == Again::Placement {
+            self.place(claim, &mut moved);
+        }
+        self.roll(catalogue, now, &mut moved);
+        self.again = Again::Nothing;
+        moved
+    }
+
+    /// Decides who is selected.
+    fn place<'a>(&mut self, claim: impl Fn(&Name) -> Option<Claim<'a>>, moved: &mut Moved) {
+        let mut choice = self.choice(&claim);
+        let holds = std::mem::take(&mut choice.holds);
+        let lets_rest = Run::lets_rest(&self.policy);
+        for ((member, place), hold) in self.members.values_mut().zip(choice.places()).zip(holds) {
+            member.decide(place, moved);
+            member.hold = hold;
+            member.rest = None;
+            if !member.is_selected() {
+                member.ask(asked_of_others(member, &claim), moved);
+            } else if lets_rest && let Some(rest) = rest(&self.policy, member) {
+                member.rest = Some(rest);
+                member.ask(Asked::Stored, moved);
+            }
+        }
+        self.tally = Tally::of(&self.policy, self.members.values());
+    }
+
+    fn choice<'a>(&self, claim: &impl Fn(&Name) -> Option<Claim<'a>>) -> Choice {
+        let members: Vec<&Member> = self.members.values().collect();
+        let winner = |name: &Name| {
+            let claim = claim(name)?;
+            Some(Winner { text: format!("{} has it", claim.policy).into(), serves: claim.serves })
+        };
+        place(&self.policy, self.version.as_deref(), &members, winner)
+    }
+
+    /// Decides what is asked of the selected ones.
+    fn roll(&mut self, catalogue: &Catalogue, now: Timestamp, moved: &mut Moved) {
+        let look = Look::new(&self.policy, catalogue, now);
+        let busy: Vec<&Member> =
+            self.tally.busy.iter().filter_map(|key| self.members.get(&key.name)).collect();
+        let rolled = roll(&look, &busy, &self.tally.at_rest);
+        let (counts, excluded) = (self.tally.counts(&rolled), self.tally.excluded(&self.members));
+        self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
+        let seats = rolled.seats.into_iter();
+        let asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
+        for (name, held) in asked {
+            if let Some(member) = self.members.get_mut(&name) {
+                member.ask(Asked::This(Box::new(held)), moved);
+            }
+        }
+    }
+
+    /// What was decided about each cluster and why, as of a decision at this time.
+    pub(crate) fn report<'a>(
+        &self,
+        catalogue: &Catalogue,
+        now: Timestamp,
+        claim: impl Fn(&Name) -> Option<Claim<'a>>,
+    ) -> PolicyReport {
+        let members: Vec<&Member> = self.members.values().collect();
+        outcome::report(&self.policy, catalogue, now, &members, &self.choice(&claim))
+    }
+
+    /// What is asked of one cluster.
+    pub(crate) fn asked(&self, name: &Name) -> Option<&Held> {
+        self.members.get(name)?.asked()
+    }
+
+    /// What is asked of each cluster of which anything is asked.
+    pub(crate) fn all_asked(&self) -> impl Iterator<Item = (&Name, &Held)> {
+        self.members.iter().filter_map(|(name, member)| Some((name, member.asked()?)))
+    }
+
+    /// Its hold on one cluster.
+    pub(crate) fn claim(&self, name: &Name) -> Option<Claim<'_>> {
+        let serves = self.members.get(name)?.claim()?;
+        Some(Claim { policy: &self.policy.key, serves })
+    }
+}
+
+fn target(policy: &Policy, catalogue: &Catalogue) -> Option<Arc<Version>> {
+    catalogue.find(&policy.key.namespace, policy.model(), policy.target()).cloned()
+}
+
+/// What is asked of a cluster that is not selected: what it serves, if another policy has it, until that one tells it.
+fn asked_of_others<'a>(member: &Member, claim: &impl Fn(&Name) -> Option<Claim<'a>>) -> Asked {
+    let taken = !member.is_outranked() || claim(member.name()).is_some_and(|claim| claim.serves);
+    match &member.held.serve {
+        Some(serve) if !taken => {
+            Asked::This(Box::new(Held { serve: Some(serve.clone()), ..Held::default() }))
+        }
+        Some(_) | None => Asked::Nothing,
+    }
+}
+
+/// A cluster that changed in nothing that placement looks at keeps its place.
+fn take_over(policy: &Policy, old: &mut Member, mut new: Member) -> (Option<Member>, Again) {
+    new.place = std::mem::take(&mut old.place);
+    new.hold = old.hold.take();
+    new.asked = std::mem::take(&mut old.asked);
+    if !new.is_selected() {
+        return (Some(new), Again::Nothing);
+    }
+    let_rest(policy, &mut new);
+    let alike = new.rest == old.rest && group_of(policy, &new) == group_of(policy, old);
+    let again = if alike && new.rest.is_some() { Again::Nothing } else { Again::Rollout };
+    (Some(new), again)
+}
+
+/// A cluster that placement has to look at: by itself, or together with all the others at the next decision.
+fn place_anew(policy: &Policy, old: Option<&mut Member>, mut new: Member, alone: bool) -> Member {
+    if let Some(old) = old {
+        new.place = std::mem::take(&mut old.place);
+        new.hold = old.hold.take();
+        new.asked = std::mem::take(&mut old.asked);
+    }
+    if alone {
+        (new.place, new.hold) = place_alone(policy, &new);
+        if !new.is_selected() {
+            new.asked = Asked::Nothing;
+        }
+        let_rest(policy, &mut new);
+    }
+    new
+}
+
+fn let_rest(policy: &Policy, member: &mut Member) {
+    if member.is_selected() && Run::lets_rest(policy) {
+        member.rest = rest(policy, member);
+    }
+    if member.rest.is_some() {
+        member.asked = Asked::Stored;
+    }
+}

@@ -1,0 +1,220 @@
+//! Tally: of a policy's clusters what can be counted instead of looked at. Each one is added and taken away by itself, so
+//! that a change of one costs the same whatever the fleet's size.
+//!
+//! Invariant: a tally is what adding its members one by one gives, in any order; `planner` adds a member only as decided,
+//! and takes it away before it decides anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Category, Excluded, ExclusionReason, Name,
+    input::Policy,
+    placement::{Key, Member, Place, Rest},
+    rollout::Rolled,
+    status::EXCLUDED_NAMES,
+};
+
+/// The tally of all members of one policy.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    matched: usize,
+    excluded: BTreeMap<ExclusionReason, BTreeSet<Name>>,
+    /// Selected ones that are not at rest, best first.
+    pub(crate) busy: BTreeSet<Key>,
+    pub(crate) at_rest: AtRest,
+}
+
+/// Selected clusters to which a complete rollout has nothing more to say.
+#[derive(Debug, Default)]
+pub(crate) struct AtRest {
+    /// Connected and serving the target.
+    pub(crate) serving: usize,
+    /// Told the target, not connected.
+    pub(crate) away: BTreeSet<Name>,
+    holding_target: usize,
+    /// How many there are in each group of the disruption budget, if there is one.
+    groups: BTreeMap<String, usize>,
+}
+
+/// How many clusters of a policy are where.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) matched: usize,
+    pub(crate) selected: usize,
+    pub(crate) prefetched: usize,
+    pub(crate) updated: usize,
+    pub(crate) serving: usize,
+    pub(crate) failed: usize,
+    pub(crate) deferred: usize,
+    pub(crate) connected_not_serving: usize,
+}
+
+/// Those that one reason excludes.
+#[derive(Clone, Debug)]
+pub(crate) struct ExcludedRow {
+    pub(crate) reason: ExclusionReason,
+    pub(crate) count: usize,
+    /// The first of them, by name.
+    pub(crate) first: Vec<Name>,
+    /// Why the first one is.
+    pub(crate) message: String,
+}
+
+impl Tally {
+    /// The tally of these members.
+    pub(crate) fn of<'a>(policy: &Policy, members: impl Iterator<Item = &'a Member>) -> Self {
+        let mut tally = Self::default();
+        // Sorted lists become sets at once; insertions one by one would cost ten times as much.
+        let mut busy = Vec::new();
+        let mut excluded: BTreeMap<ExclusionReason, Vec<Name>> = BTreeMap::new();
+        for member in members {
+            match (&member.place, member.rest) {
+                (Place::Excluded((reason, _)), _) => {
+                    excluded.entry(*reason).or_default().push(Name::clone(member.name()));
+                }
+                (Place::Selected(key), None) => busy.push(key.clone()),
+                (Place::Selected(_), Some(rest)) => tally.at_rest.add(policy, member, rest),
+                (Place::Out, _) => {}
+            }
+            tally.matched += usize::from(member.matched);
+        }
+        tally.busy = busy.into_iter().collect();
+        tally.excluded =
+            excluded.into_iter().map(|(reason, names)| (reason, names.into_iter().collect())).collect();
+        tally
+    }
+
+    /// Counts one more.
+    pub(crate) fn add(&mut self, policy: &Policy, member: &Member) {
+        self.matched += usize::from(member.matched);
+        match (&member.place, member.rest) {
+            (Place::Excluded((reason, _)), _) => {
+                self.excluded.entry(*reason).or_default().insert(Name::clone(member.name()));
+            }
+            (Place::Selected(key), None) => {
+                self.busy.insert(key.clone());
+            }
+            (Place::Selected(_), Some(rest)) => self.at_rest.add(policy, member, rest),
+            (Place::Out, _) => {}
+        }
+    }
+
+    /// Counts one less.
+    pub(crate) fn take(&mut self, policy: &Policy, member: &Member) {
+        self.matched -= usize::from(member.matched);
+        match (&member.place, member.rest) {
+            (Place::Excluded((reason, _)), _) => {
+                if let Some(names) = self.excluded.get_mut(reason) {
+                    names.remove(member.name());
+                }
+            }
+            (Place::Selected(key), None) => {
+                self.busy.remove(key);
+            }
+            (Place::Selected(_), Some(rest)) => self.at_rest.take(policy, member, rest),
+            (Place::Out, _) => {}
+        }
+    }
+
+    /// Where everybody is, given what was decided about those that are not at rest.
+    pub(crate) fn counts(&self, rolled: &Rolled<'_>) -> Counts {
+        let mut counts = Counts::of(self.matched, rolled);
+        let rest = &self.at_rest;
+        counts.selected += rest.count();
+        counts.prefetched += rest.holding_target;
+        counts.updated += rest.count();
+        counts.serving += rest.serving;
+        counts.deferred += rest.away.len();
+        counts
+    }
+
+    /// Who is excluded, by reason.
+    pub(crate) fn excluded(&self, members: &BTreeMap<Name, Member>) -> Vec<ExcludedRow> {
+        let message = |name: &Name| match members.get(name).map(|member| &member.place) {
+            Some(Place::Excluded((_, message))) => format!("{name}: {message}"),
+            Some(Place::Out | Place::Selected(_)) | None => String::new(),
+        };
+        let row = |(reason, names): (&ExclusionReason, &BTreeSet<Name>)| {
+            let message = message(names.first()?);
+            let first = names.iter().take(EXCLUDED_NAMES).cloned().collect();
+            Some(ExcludedRow { reason: *reason, count: names.len(), first, message })
+        };
+        self.excluded.iter().filter_map(row).collect()
+    }
+}
+
+impl AtRest {
+    /// How many.
+    pub(crate) fn count(&self) -> usize {
+        self.serving + self.away.len()
+    }
+
+    /// How many in one group of the disruption budget.
+    pub(crate) fn in_group(&self, value: &str) -> usize {
+        self.groups.get(value).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, policy: &Policy, member: &Member, rest: Rest) {
+        self.holding_target += usize::from(rest.holds_target);
+        match rest.away {
+            true => drop(self.away.insert(Name::clone(member.name()))),
+            false => self.serving += 1,
+        }
+        if let Some(group) = group_of(policy, member) {
+            match self.groups.get_mut(group) {
+                Some(count) => *count += 1,
+                None => drop(self.groups.insert(group.to_owned(), 1)),
+            }
+        }
+    }
+
+    fn take(&mut self, policy: &Policy, member: &Member, rest: Rest) {
+        self.holding_target -= usize::from(rest.holds_target);
+        match rest.away {
+            true => drop(self.away.remove(member.name())),
+            false => self.serving -= 1,
+        }
+        if let Some(count) = group_of(policy, member).and_then(|group| self.groups.get_mut(group)) {
+            *count -= 1;
+        }
+    }
+}
+
+/// A member's group of the disruption budget, if there is one.
+pub(crate) fn group_of<'a>(policy: &Policy, member: &'a Member) -> Option<&'a str> {
+    let (label, _) = policy.budget.as_ref()?;
+    Some(member.label(label).unwrap_or_default())
+}
+
+impl Counts {
+    /// Where those are about whom was decided.
+    pub(crate) fn of(matched: usize, rolled: &Rolled<'_>) -> Self {
+        let mut counts = Self { matched, selected: rolled.seats.len(), ..Self::default() };
+        for seat in &rolled.seats {
+            counts.prefetched += usize::from(seat.holds_target);
+            counts.updated += usize::from(seat.standing.told);
+            counts.serving += usize::from(seat.is(Category::Serving));
+            counts.failed += usize::from(seat.is(Category::Failed));
+            counts.deferred += usize::from(seat.is(Category::Deferred));
+            counts.connected_not_serving += usize::from(seat.connected() && !seat.is(Category::Serving));
+        }
+        counts
+    }
+}
+
+impl ExcludedRow {
+    /// The rows of a list.
+    pub(crate) fn of(excluded: &[Excluded]) -> Vec<Self> {
+        let mut by_reason: BTreeMap<ExclusionReason, Vec<&Excluded>> = BTreeMap::new();
+        for one in excluded {
+            by_reason.entry(one.reason).or_default().push(one);
+        }
+        let row = |(reason, all): (ExclusionReason, Vec<&Excluded>)| Self {
+            reason,
+            count: all.len(),
+            first: all.iter().take(EXCLUDED_NAMES).map(|one| Name::clone(&one.cluster)).collect(),
+            message: all.first().map(|one| format!("{}: {}", one.cluster, one.message)).unwrap_or_default(),
+        };
+        by_reason.into_iter().map(row).collect()
+    }
+}

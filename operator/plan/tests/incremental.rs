@@ -1,0 +1,215 @@
+//! Planning what changed is planning from scratch. A planner that was only ever told of changes says the same as a new
+//! one, after every change of a fleet whose rollouts are over as well as in the middle of one; and what it counts of
+//! clusters that are at rest is what the report finds by looking at each of them.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_in_result,
+    clippy::unwrap_used
+)] // Helpers of tests are not seen as tests.
+
+mod stage;
+
+use std::{borrow::Borrow as _, collections::BTreeMap, sync::Arc};
+
+use nave_crds::{PlacementPolicyStatus, view::conditions};
+use nave_operator_plan::{Decisions, ExclusionReason, Name, Plan, Planner, PolicyReport, World, plan};
+use proptest::{prelude::*, test_runner::RngSeed};
+use stage::Stage;
+
+/// One change, as commands of the scenarios. Most are of one cluster.
+fn change() -> impl Strategy<Value = String> {
+    // What happens to one cluster twice in a row is what two memories of it may disagree about.
+    let cluster = || prop_oneof![Just(1u8), 1..8u8].prop_map(|n| format!("c{n}"));
+    let policy = || prop::sample::select(vec!["p", "q", "r"]);
+    let version = || prop::sample::select(vec!["m@1", "m@2", "k@1"]);
+    let phase = prop::sample::select(vec!["Pulling", "Staged", "Serving", "Serving", "Failed", "-"]);
+    let words = vec![
+        "region=a",
+        "region=b",
+        "region-",
+        "load=7",
+        "load=70",
+        "load-",
+        "free=5",
+        "free=50",
+        "unaccepted",
+        "accepted",
+        "taint=t=1:NoSelect",
+        "taint=s=1:PreferNoSelect",
+        "untainted",
+        "arch=arm64",
+        "arch=amd64",
+        "bandwidth=5Mi",
+    ];
+    let word = prop::sample::select(words);
+    prop_oneof![
+        6 => (cluster(), word).prop_map(|(name, word)| format!("cluster {name} {word}")),
+        4 => cluster().prop_map(|name| format!("disconnect {name}")),
+        4 => cluster().prop_map(|name| format!("connect {name}")),
+        2 => cluster().prop_map(|name| format!("gone {name}")),
+        6 => (cluster(), version(), phase).prop_map(|(name, version, phase)| format!("report {name} {version} {phase}")),
+        6 => cluster().prop_map(|name| format!("obey {name}")),
+        1 => (1..90u8).prop_map(|minutes| format!("at +{minutes}m")),
+        3 => (policy(), 1..3u8).prop_map(|(name, version)| format!("policy {name} version={version}")),
+        1 => policy().prop_map(|name| format!("policy {name} priority=1")),
+        1 => prop::sample::select(vec!["version m 2 withdrawn", "version m 1 size=20", "version m 1", "version k 1 unready"])
+            .prop_map(str::to_owned),
+    ]
+}
+
+/// Placements of which each cluster is placed by itself, and such as have to look at all of them.
+fn spec() -> impl Strategy<Value = String> {
+    let placement = prop::sample::select(vec![
+        "{}",
+        "{}",
+        "{clusterSelector: {matchExpressions: [{key: region, operator: Exists}]}}",
+        "{cel: [\"cluster.labels.region == 'a'\"]}",
+        "{numberOfClusters: 3}",
+        "{numberOfClusters: 4, prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}",
+        "{numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
+        "{numberOfClusters: 4, spread: [{topologyKey: region}]}",
+        "{prioritizers: [{by: Balance}]}",
+    ]);
+    let rollout = prop::sample::select(vec![
+        "{}",
+        "{maxFailures: 100%}",
+        "{maxConcurrent: 2, disruptionBudget: {groupBy: region, maxUnavailable: 1}, maxFailures: 100%}",
+        "{disruptionBudget: {groupBy: region, maxUnavailable: 40%}, maxFailures: 100%}",
+        "{maxConcurrent: 1, maxFailures: 100%}",
+        "{prefetch: true, maxConcurrent: 50%}",
+        "{steps: [{clusters: 2}], onFailure: Rollback}",
+    ]);
+    (placement, rollout)
+        .prop_map(|(placement, rollout)| format!("  placement: {placement}\n  rollout: {rollout}\n"))
+}
+
+/// A fleet whose rollouts are over, as far as they come to an end by themselves.
+fn settled(specs: &[String]) -> Stage {
+    let mut stage = Stage::default();
+    for n in 1..8 {
+        stage.run(&format!("cluster c{n} region={} load={n}", if n % 2 == 0 { "a" } else { "b" }), "");
+    }
+    for version in ["m 1", "m 2", "k 1", "k 2"] {
+        stage.run(&format!("version {version}"), "");
+    }
+    // The first two are for one model, so that they want the same clusters.
+    for (name, spec) in ["p", "q", "r model=k"].iter().zip(specs) {
+        stage.run(&format!("policy {name}"), spec);
+    }
+    for _ in 0..8 {
+        let plan = plan(&stage.world, stage.now);
+        stage.store(&plan);
+        stage.now += jiff::SignedDuration::from_secs(1);
+        stage.run("obey", "");
+    }
+    stage
+}
+
+/// Tells the planner of every difference between two worlds.
+fn follow(planner: &mut Planner, before: &World, after: &World) {
+    macro_rules! differences {
+        ($objects:ident, $upsert:ident, $remove:ident) => {
+            for (key, object) in after.$objects() {
+                if before.$objects().get(key) != Some(object) {
+                    planner.$upsert(Arc::clone(object));
+                }
+            }
+            for key in before.$objects().keys().filter(|key| !after.$objects().contains_key(*key)) {
+                planner.$remove(key.borrow());
+            }
+        };
+    }
+    differences!(versions, upsert_version, remove_version);
+    differences!(policies, upsert_policy, remove_policy);
+    differences!(assignments, upsert_assignment, remove_assignment);
+    differences!(clusters, upsert_cluster, remove_cluster);
+}
+
+/// The status says of each list of the report its length and its beginning.
+fn agree(status: &PlacementPolicyStatus, report: &PolicyReport) {
+    const NAMED: [usize; 2] = [10, 5];
+    let first =
+        |names: &[Name], most| -> Vec<String> { names.iter().take(most).map(ToString::to_string).collect() };
+    let counts = status.clusters.unwrap();
+    let lengths = [&report.matched, &report.selected, &report.serving, &report.failed, &report.deferred];
+    assert_eq!(
+        [counts.matched, counts.selected, counts.serving, counts.failed, counts.deferred],
+        lengths.map(|list| i64::try_from(list.len()).unwrap())
+    );
+    assert_eq!(status.step.as_ref(), Some(&report.step));
+    for one in &report.conditions {
+        let stored = conditions::find(&status.conditions, one.type_).unwrap();
+        assert_eq!(
+            (&*stored.status, &*stored.reason, &stored.message),
+            (one.status.as_str(), one.reason, &one.message)
+        );
+    }
+    let waits = report.waiting_on.iter().map(|wait| {
+        let count = i64::try_from(wait.clusters.len()).unwrap();
+        (wait.rule, first(&wait.clusters, NAMED[0]), Some(count), wait.message.clone())
+    });
+    let stored = status.waiting_on.iter();
+    let stored = stored.map(|row| (row.rule, row.clusters.clone(), row.count, row.message.clone()));
+    assert_eq!(stored.collect::<Vec<_>>(), waits.collect::<Vec<_>>());
+    let mut excluded: BTreeMap<ExclusionReason, Vec<Name>> = BTreeMap::new();
+    for one in &report.excluded {
+        excluded.entry(one.reason).or_default().push(Arc::clone(&one.cluster));
+    }
+    let rows = excluded.iter().map(|(reason, names)| {
+        (reason.as_str().to_owned(), i64::try_from(names.len()).unwrap(), first(names, NAMED[1]))
+    });
+    let stored = status.excluded.iter().map(|row| (row.reason.clone(), row.count, row.clusters.clone()));
+    assert_eq!(stored.collect::<Vec<_>>(), rows.collect::<Vec<_>>());
+}
+
+fn agree_everywhere(world: &World, plan: &Plan) {
+    for (key, policy) in world.policies() {
+        let status = plan.policy_status.get(key).or(policy.status.as_ref()).unwrap();
+        agree(status, &plan.report.policies[key]);
+    }
+}
+
+fn seed() -> u64 {
+    std::env::var("NAVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, rng_seed: RngSeed::Fixed(seed()), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_changed_is_planned_as_from_scratch(
+        specs in prop::collection::vec(spec(), 3),
+        story in prop::collection::vec((change(), prop::bool::weighted(0.8)), 1..25),
+    ) {
+        let mut stage = settled(&specs);
+        let mut before = stage.world.clone();
+        let mut follower = Planner::new(&before);
+        follower.decide(stage.now);
+        let mut pending = false;
+        for (command, stored) in &story {
+            // What waits to be stored has the time of its first decision: only within that second it is decided alike.
+            if pending && command.starts_with("at ") {
+                continue;
+            }
+            stage.run(command, "");
+            follow(&mut follower, &before, &stage.world);
+            let scratch = plan(&stage.world, stage.now);
+            let Decisions { assignments, policy_status, recheck_at, events } = follower.decide(stage.now);
+            prop_assert_eq!(&assignments, &scratch.assignments, "after {}", command);
+            prop_assert_eq!(&policy_status, &scratch.policy_status, "after {}", command);
+            prop_assert_eq!(&recheck_at, &scratch.recheck_at, "after {}", command);
+            prop_assert_eq!(&events, &scratch.events, "after {}", command);
+            prop_assert_eq!(&follower.report(stage.now), &scratch.report, "after {}", command);
+            agree_everywhere(&stage.world, &scratch);
+            before = stage.world.clone();
+            pending = !*stored;
+            if *stored {
+                stage.store(&scratch);
+                stage.now += jiff::SignedDuration::from_secs(1);
+            }
+        }
+    }
+}
