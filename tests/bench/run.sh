@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `make bench`: builds for release (NAVE_BENCH_PROFILE=dev takes what the tests use) and measures; the table goes to
-# stdout, what is going on to stderr. Arguments name the parts: planner pull idle told assigned labels hub (none = all).
+# stdout, what is going on to stderr. Arguments name the parts: planner pull large small delta idle told assigned labels hub
+# (none = all).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${NAVE_BENCH_PROFILE:-release}

@@ -2,11 +2,14 @@
 //! Each part measures one thing and adds rows to the table; nothing here asserts.
 
 mod assigned;
+mod delta;
 mod hub;
 mod idle;
 mod labels;
+mod measured;
 mod process;
 mod pull;
+mod synthetic;
 mod table;
 mod thousand;
 mod told;
@@ -31,8 +34,14 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// `nave-agent pull` against s5cmd
+    /// `nave-agent pull` of one file against s5cmd, aws-cli and rclone
     Pull,
+    /// The same with 8 GiB, or as much of it as the disk holds twice
+    Large,
+    /// The same with 100,000 small files
+    Small,
+    /// An update by delta against zstd and xdelta3
+    Delta,
     /// An agent that has nothing to do
     Idle,
     /// From a changed policy to 50 spokes that know
@@ -61,7 +70,16 @@ async fn main() -> anyhow::Result<()> {
     table::say("starting control plane, S3 server and hub")?;
     let mut stack = Stack::start_with(StackSettings { hub, ..StackSettings::default() }).await?;
     if wanted(Part::Pull) {
-        pull::measure(&stack, &mut table).await?;
+        pull::one_file(&stack, &mut table).await?;
+    }
+    if wanted(Part::Large) {
+        pull::large_file(&stack, &mut table).await?;
+    }
+    if wanted(Part::Small) {
+        pull::small_files(&stack, &mut table).await?;
+    }
+    if wanted(Part::Delta) {
+        delta::measure(&stack, &mut table).await?;
     }
     if wanted(Part::Idle) {
         idle::measure(&stack, &mut table).await?;

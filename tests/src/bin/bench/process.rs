@@ -1,6 +1,6 @@
 //! What a process costs, as Linux accounts for it.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use anyhow::Context as _;
 
@@ -24,12 +24,21 @@ pub(crate) async fn idle(pid: u32, during: Duration) -> anyhow::Result<Idle> {
 
 /// User and system time.
 fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
+    stat(pid, 11..13)
+}
+
+/// CPU time of a process, and of the children that it has waited for.
+pub(crate) fn cpu_with_children(pid: u32) -> anyhow::Result<Duration> {
+    Ok(Duration::from_millis(stat(pid, 11..15)? * 10))
+}
+
+/// The sum of some fields, counted from the state, which is 0.
+fn stat(pid: u32, fields: Range<usize>) -> anyhow::Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("reading a CPU time")?;
     // The name, in parentheses, may hold blanks.
     let (_, rest) = text.rsplit_once(") ").context("/proc/PID/stat")?;
-    let field =
-        |n: usize| rest.split(' ').nth(n).and_then(|f| f.parse::<u64>().ok()).context("/proc/PID/stat");
-    Ok(field(11)? + field(12)?)
+    let values = rest.split(' ').skip(fields.start).take(fields.len());
+    values.map(|value| value.parse::<u64>().context("/proc/PID/stat")).sum()
 }
 
 fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
