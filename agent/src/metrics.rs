@@ -17,6 +17,10 @@ pub struct Metrics {
     pub generation: Gauge,
     /// Bytes of weights that came from S3.
     pub pulled_bytes: Counter<u64, AtomicU64>,
+    /// Bytes of weights that deltas rebuilt.
+    pub rebuilt_bytes: Counter<u64, AtomicU64>,
+    /// Deltas, or blocks of them, that were refused.
+    pub delta_refusals: Counter<u64, AtomicU64>,
     /// Bytes that peers of the site supplied.
     pub peer_read_bytes: Counter<u64, AtomicU64>,
     /// Bytes that were served to peers of the site.
@@ -58,6 +62,16 @@ impl Metrics {
             "nave_agent_pulled_bytes",
             "Bytes of weights fetched from S3",
             metrics.pulled_bytes.clone(),
+        );
+        registry.register(
+            "nave_agent_rebuilt_bytes",
+            "Bytes of weights that were rebuilt from an earlier version by a delta",
+            metrics.rebuilt_bytes.clone(),
+        );
+        registry.register(
+            "nave_agent_delta_refusals",
+            "Deltas and blocks of deltas that were refused; the whole chunks came instead",
+            metrics.delta_refusals.clone(),
         );
         registry.register(
             "nave_agent_peer_read_bytes",

@@ -26,7 +26,7 @@ const PHASES: [(Phase, &str); 9] = [
 
 impl Executor {
     pub(super) fn publish(&mut self, plan: &Plan) {
-        self.metrics.pulled_bytes.inc_by(self.pulls.newly_fetched());
+        self.pulls.count(&self.metrics);
         self.metrics.generation.set(self.ledger.generation().0.cast_signed());
         let rows: Vec<Reported> = plan.rows.iter().map(|row| self.with_progress(row)).collect();
         self.metrics.versions(PHASES.iter().map(|(phase, word)| {

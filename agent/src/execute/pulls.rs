@@ -11,6 +11,7 @@ use nave_runtime::error_text::chain;
 
 use super::Executor;
 use crate::{
+    metrics::Metrics,
     pull::{Limits, Priority, Progress, PullError, PullRequest, Puller, Window},
     session::UrlDesk,
     store::StoreError,
@@ -24,7 +25,15 @@ struct Running {
     cancel: CancellationToken,
     progress: watch::Receiver<Progress>,
     transfer: Transfer,
+    counted: Counted,
+}
+
+/// What metrics count of pulls.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
     fetched: u64,
+    rebuilt: u64,
+    delta_refusals: u64,
 }
 
 #[derive(Debug)]
@@ -61,7 +70,7 @@ impl Pulls {
             progress: sender,
             cancel: cancel.clone(),
         };
-        let running = Running { cancel, progress, transfer: transfer.clone(), fetched: 0 };
+        let running = Running { cancel, progress, transfer: transfer.clone(), counted: Counted::default() };
         self.running.insert(digest, running);
         let puller = Arc::clone(&self.puller);
         async move { puller.pull(request).await.map(drop) }
@@ -98,15 +107,25 @@ impl Pulls {
         }
     }
 
-    /// Bytes that came over the network since the last call.
-    pub(super) fn newly_fetched(&mut self) -> u64 {
-        let newly = |running: &mut Running| {
-            let fetched = running.progress.borrow().bytes_fetched;
-            let newly = fetched.saturating_sub(running.fetched);
-            running.fetched = fetched;
-            newly
-        };
-        self.running.values_mut().map(newly).sum()
+    /// Counts what pulls did since the last call.
+    pub(super) fn count(&mut self, metrics: &Metrics) {
+        for running in self.running.values_mut() {
+            let now = Counted::of(&running.progress.borrow());
+            let before = std::mem::replace(&mut running.counted, now);
+            metrics.pulled_bytes.inc_by(now.fetched.saturating_sub(before.fetched));
+            metrics.rebuilt_bytes.inc_by(now.rebuilt.saturating_sub(before.rebuilt));
+            metrics.delta_refusals.inc_by(now.delta_refusals.saturating_sub(before.delta_refusals));
+        }
+    }
+}
+
+impl Counted {
+    const fn of(progress: &Progress) -> Self {
+        Self {
+            fetched: progress.bytes_fetched,
+            rebuilt: progress.bytes_rebuilt,
+            delta_refusals: progress.delta_refusals,
+        }
     }
 }
 
@@ -123,7 +142,7 @@ pub(super) fn limits(transfer: &Transfer) -> Limits {
 
 impl Executor {
     pub(super) fn pull_done(&mut self, digest: Digest, outcome: Result<(), PullError>) {
-        self.metrics.pulled_bytes.inc_by(self.pulls.newly_fetched());
+        self.pulls.count(&self.metrics);
         self.pulls.running.remove(&digest);
         let subject = Subject::Pull(digest);
         self.inventory.partial.insert(digest);

@@ -55,5 +55,12 @@ async fn e2e_an_update_by_delta_takes_the_changes_alone_and_a_damaged_one_is_don
     assert!(site.proxy.traffic("3.0.0/weights.bin").bytes > before, "the refused chunks came whole");
     let log = site.log();
     assert!(log.contains("block of a delta is refused"), "{log}");
+    let metrics = reqwest::get(format!("http://{}/metrics", site.spoke.http().await?)).await?.text().await?;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<u64>().ok())
+    };
+    assert!(value("nave_agent_delta_refusals_total") >= Some(3), "{metrics}");
+    assert!(value("nave_agent_rebuilt_bytes_total") > Some(SIZE / 2), "{metrics}");
     Ok(())
 }
