@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nave-manifest", &["nave-names"]),
     ("nave-delta", &["nave-manifest", "nave-names"]),
     ("nave-signature", &["nave-names"]),
-    ("nave-fuzz", &["nave-delta", "nave-manifest", "nave-names", "nave-signature"]),
+    ("nave-fuzz", &["nave-agent", "nave-delta", "nave-manifest", "nave-names", "nave-signature"]),
     ("nave-proto", &["nave-names"]),
     ("nave-crds", &["nave-names"]),
     ("nave-operator-plan", &["nave-crds", "nave-names"]),

@@ -8,12 +8,12 @@ const MAGIC: &[u8; 8] = b"NAVEJNL1";
 const RECORD: usize = 8;
 
 /// What a journal starts with: which part it belongs to.
-pub(super) fn header(sha256: &Digest, size: u64) -> Vec<u8> {
+pub fn header(sha256: &Digest, size: u64) -> Vec<u8> {
     [&MAGIC[..], sha256.as_bytes(), &size.to_le_bytes()].concat()
 }
 
 /// The record of one chunk.
-pub(super) fn record(header: &[u8], chunk: u32) -> [u8; RECORD] {
+pub fn record(header: &[u8], chunk: u32) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     record[..4].copy_from_slice(&chunk.to_le_bytes());
     record[4..].copy_from_slice(&check(header, chunk));
@@ -21,7 +21,7 @@ pub(super) fn record(header: &[u8], chunk: u32) -> [u8; RECORD] {
 }
 
 /// The chunks that a journal names, and how many of its bytes are good. A journal of another part names none.
-pub(super) fn read(header: &[u8], bytes: &[u8], chunks: usize) -> (Vec<u32>, usize) {
+pub fn read(header: &[u8], bytes: &[u8], chunks: usize) -> (Vec<u32>, usize) {
     let Some(records) = bytes.strip_prefix(header) else { return (Vec::new(), 0) };
     let mut named = Vec::new();
     let mut good = header.len();

@@ -17,7 +17,7 @@ mod chunk_index;
 pub(crate) mod durable;
 mod error;
 mod gc;
-mod journal;
+pub mod journal;
 mod lock;
 mod materialise;
 mod part;

@@ -6,11 +6,13 @@
 
 mod delta;
 mod files;
+mod journal;
 mod manifest;
 mod signature;
 
 pub use delta::{delta, delta_block, delta_catalog};
 pub use files::{gguf, onnx, safetensors};
+pub use journal::journal;
 pub use manifest::manifest;
 pub use signature::signature;
 
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "delta", run: delta, seeds: delta::index_seeds },
     Target { name: "delta_block", run: delta_block, seeds: delta::block_seeds },
     Target { name: "delta_catalog", run: delta_catalog, seeds: delta::catalog_seeds },
+    Target { name: "journal", run: journal, seeds: journal::seeds },
     Target { name: "signature", run: signature, seeds: signature::seeds },
 ];
 
