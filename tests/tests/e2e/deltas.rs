@@ -60,7 +60,7 @@ async fn e2e_an_update_by_delta_takes_the_changes_alone_and_a_damaged_one_is_don
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse::<u64>().ok())
     };
-    assert!(value("nave_agent_delta_refusals_total") >= Some(3), "{metrics}");
+    assert!(value("nave_agent_delta_refusals_total") >= Some(1), "{metrics}");
     assert!(value("nave_agent_rebuilt_bytes_total") > Some(SIZE / 2), "{metrics}");
     Ok(())
 }
