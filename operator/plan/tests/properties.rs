@@ -99,6 +99,8 @@ fn spec() -> impl Strategy<Value = String> {
 
 fn opening(specs: &[String]) -> Stage {
     let mut stage = Stage::default();
+    // Kubernetes stores whole seconds, and a clock knows no such thing.
+    stage.now += SignedDuration::from_millis(300);
     for command in [
         "cluster c0 region=a ring=early",
         "cluster c1 region=a",

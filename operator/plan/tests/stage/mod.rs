@@ -43,7 +43,7 @@ impl Stage {
             ["delete", name] => self.world.remove_policy(&objects::key(name)),
             ["annotate", name, pair] => objects::annotate(self, name, pair),
             ["report", all, version, phase, rest @ ..] => {
-                let since = rest.first().map_or(self.now, |time| self.time(time));
+                let since = rest.first().map_or(self.stamp(), |time| self.time(time));
                 for name in names(all) {
                     self.report(&name, version, phase, since);
                 }
@@ -56,6 +56,11 @@ impl Stage {
             _ => panic!("unknown command: {command}"),
         }
         Vec::new()
+    }
+
+    /// The time as Kubernetes stores it.
+    fn stamp(&self) -> Timestamp {
+        Timestamp::from_second(self.now.as_second()).unwrap()
     }
 
     fn time(&self, text: &str) -> Timestamp {
@@ -132,7 +137,7 @@ impl Stage {
             let named = only.is_empty() || only.contains(&name);
             if named && !but.contains(&name) && objects::connected(self, &name) {
                 let mut assignment = objects::assignment(self, &name);
-                settle(&mut assignment, self.now);
+                settle(&mut assignment, self.stamp());
                 self.world.upsert_assignment(Arc::new(assignment));
             }
         }

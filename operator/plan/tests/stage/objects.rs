@@ -32,12 +32,12 @@ fn edge_cluster(stage: &Stage, name: &str) -> Value {
 
 fn connection(stage: &Stage, connected: bool) -> Value {
     json!({"type": "Connected", "status": if connected { "True" } else { "False" }, "reason": "Session",
-        "message": "", "lastTransitionTime": stage.now})
+        "message": "", "lastTransitionTime": stage.stamp()})
 }
 
 fn storage(stage: &Stage, message: &str) -> Value {
     json!({"type": "StorageHealthy", "status": "False", "reason": "Unhealthy", "message": message,
-        "lastTransitionTime": stage.now})
+        "lastTransitionTime": stage.stamp()})
 }
 
 fn put(stage: &mut Stage, cluster: Value) {
