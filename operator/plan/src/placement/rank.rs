@@ -6,7 +6,7 @@ use nave_crds::TaintEffect;
 
 use super::{
     Member,
-    score::{POINT, Scores, score},
+    score::{POINT, Scores, score, steady_gain},
     taints::untolerated,
 };
 use crate::{Name, Ranked, input::Policy};
@@ -32,6 +32,12 @@ impl Key {
             total: Reverse(total),
             name: Arc::clone(&cluster.name),
         }
+    }
+
+    /// What the next plan compares it by among the selected, all of which are chosen then.
+    pub(crate) fn once_chosen(&self, policy: &Policy, chosen: bool) -> impl Ord + use<> {
+        let gain = if chosen { 0 } else { steady_gain(&policy.object.spec.placement.prioritizers) };
+        (self.prefer_no_select, Reverse(self.total.0 + gain), Arc::clone(&self.name))
     }
 }
 

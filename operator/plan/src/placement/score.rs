@@ -32,6 +32,12 @@ pub(crate) fn score(prioritizers: &[Prioritizer], candidates: &[&Member]) -> Vec
         .collect()
 }
 
+/// What Steady adds to the total of a cluster once it is chosen.
+pub(crate) fn steady_gain(prioritizers: &[Prioritizer]) -> i128 {
+    let steady = prioritizers.iter().filter(|prioritizer| prioritizer.by == PrioritizerKind::Steady);
+    steady.map(|prioritizer| i128::from(prioritizer.weight) * BEST).sum()
+}
+
 fn name(prioritizer: &Prioritizer) -> Arc<str> {
     match prioritizer.by {
         PrioritizerKind::Steady => "Steady".into(),

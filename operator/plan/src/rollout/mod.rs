@@ -3,6 +3,7 @@
 
 mod budget;
 mod gates;
+mod newcomers;
 mod recheck;
 mod rollback;
 mod standing;
@@ -104,9 +105,9 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &AtRest) -
     let mut stuck = Vec::new();
     match run.phase {
         RolloutPhase::Rolling | RolloutPhase::Complete => {
-            let need = steps::advance(look, &mut run, &seats, gates.allow_passing());
-            if let Need::Told(open) = need {
-                tell::tell(look, &run, &gates, &groups, &mut seats, &open);
+            advance(look, &mut run, &gates, &groups, &mut seats);
+            if newcomers::take_their_places(look.policy, &mut seats) {
+                advance(look, &mut run, &gates, &groups, &mut seats);
             }
         }
         RolloutPhase::RollingBack if !gates.paused && !gates.frozen => {
@@ -122,6 +123,13 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &AtRest) -
     let state = state::state(&run, &gates, &need, &waits, &seats);
     let recheck = recheck::recheck(&decided, &seats, &waits, state);
     Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck }
+}
+
+/// Passes the steps that are done, and tells those that the next one needs.
+fn advance(look: &Look<'_>, run: &mut Run, gates: &Gates, groups: &Groups, seats: &mut [Seat<'_>]) {
+    if let Need::Told(open) = steps::advance(look, run, seats, gates.allow_passing()) {
+        tell::tell(look, run, gates, groups, seats, &open);
+    }
 }
 
 /// Gives every cluster that is not at rest its seat.
