@@ -16,9 +16,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     activate::{Activator, Hook},
     config::Config,
-    execute::{Executor, Parts},
+    execute::{Executor, Parts, Spoke},
     facts::{self, Roots},
     identity::IdentityStore,
+    import::{Door, Running},
     metrics::Metrics,
     peers::{self, Neighbourhood},
     pull::Puller,
@@ -82,12 +83,20 @@ impl App {
         let (desk, desk_end) = session::desk();
         let parts = open(&config, desk, metrics.clone(), drain.clone()).await?;
         let store = parts.activator.store().clone();
-        let neighbourhood = parts.puller.neighbourhood().cloned();
+        let puller = Arc::clone(&parts.puller);
+        let neighbourhood = puller.neighbourhood().cloned();
         if let (Some(listener), Some(neighbourhood)) = (peer_listener, neighbourhood.clone()) {
             tasks.spawn(peers::serve(listener, neighbourhood, drain.clone()));
         }
         let (executor, spoke, observed) = tokio::task::spawn_blocking(|| Executor::begin(parts)).await??;
         inventory_guard.release();
+        if let Some(door) = open_door(&config, &store, &spoke, puller) {
+            let drain = drain.clone();
+            tasks.spawn(async move {
+                door.serve(drain).await;
+                Ok(())
+            });
+        }
         tasks.spawn(async move {
             executor.run().await;
             Ok(())
@@ -155,6 +164,19 @@ async fn listen_for_peers(config: &mut Config) -> anyhow::Result<Option<TcpListe
     let address = listener.local_addr()?;
     peer.advertise.get_or_insert_with(|| address.to_string());
     Ok(Some(listener))
+}
+
+/// The door for `nave-agent import`. Without it an import waits until the agent is stopped; nothing else does.
+fn open_door(config: &Config, store: &Store, spoke: &Spoke, puller: Arc<Puller>) -> Option<Door> {
+    let custody = Running::new(&config.state_dir, spoke.clone(), puller);
+    let door = Door::open(&config.state_dir, config.bundle_trust_file.clone(), store.clone(), custody);
+    match door {
+        Ok(door) => Some(door),
+        Err(error) => {
+            tracing::warn!(%error, "cannot take imports while running");
+            None
+        }
+    }
 }
 
 async fn open(

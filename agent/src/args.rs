@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use nave_runtime::telemetry::LogFormat;
 
-use crate::commands::{PullArgs, StoreArgs, VerifyArgs};
+use crate::commands::{ImportArgs, PullArgs, StoreArgs, VerifyArgs};
 use crate::config::{Config, ConfigError, ConfigFile, Overrides};
 
 /// The spoke of a Nave fleet: pulls models, verifies them, gives them to the local runtime, and reports.
@@ -23,6 +23,7 @@ pub enum Command {
     /// Be the spoke: join, keep a session with the hub, and do what it tells.
     Run(Box<RunArgs>),
     Pull(PullArgs),
+    Import(ImportArgs),
     Store(StoreArgs),
     Verify(VerifyArgs),
 }

@@ -23,12 +23,17 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&format!("{error:#}")),
         },
-        Command::Pull(args) => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime.block_on(args.run()),
-            Err(error) => fail(&format!("cannot start: {error}")),
-        },
+        Command::Pull(args) => block_on(args.run()),
+        Command::Import(args) => block_on(args.run()),
         Command::Store(args) => args.run(),
         Command::Verify(args) => args.run(),
+    }
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&format!("cannot start: {error}")),
     }
 }
 

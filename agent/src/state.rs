@@ -1,5 +1,6 @@
-//! The agent's two small files: `ledger.json` (what the hub told) and `serving.json` (what was given to runtimes). Each is
-//! replaced whole, with a checksum in it, so that a torn or rotten one is noticed and never believed.
+//! The agent's three small files: `ledger.json` (what the hub told), `serving.json` (what was given to runtimes) and
+//! `imports.json` (what was brought without a network). Each is replaced whole, with a checksum in it, so that a torn or
+//! rotten one is noticed and never believed.
 
 use std::{
     collections::BTreeMap,
@@ -80,6 +81,11 @@ pub fn ledger(state_dir: &Path) -> StateFile {
 /// The file of the [`Records`].
 pub fn serving(state_dir: &Path) -> StateFile {
     StateFile { path: state_dir.join("serving.json") }
+}
+
+/// The file of the [`Imports`](nave_agent_plan::Imports).
+pub fn imports(state_dir: &Path) -> StateFile {
+    StateFile { path: state_dir.join("imports.json") }
 }
 
 impl StateFile {

@@ -4,6 +4,8 @@
 
 #[path = "e2e/away.rs"]
 mod away;
+#[path = "e2e/bundles.rs"]
+mod bundles;
 #[path = "e2e/by_hand.rs"]
 mod by_hand;
 #[path = "e2e/conflict.rs"]

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nave-runtime", &[]),
     ("nave-manifest", &["nave-names"]),
     ("nave-delta", &["nave-manifest", "nave-names"]),
+    ("nave-bundle", &["nave-manifest", "nave-names"]),
     ("nave-signature", &["nave-names"]),
     ("nave-fuzz", &["nave-agent", "nave-delta", "nave-manifest", "nave-names", "nave-signature"]),
     ("nave-proto", &["nave-names"]),
@@ -37,12 +38,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "kubectl-nave",
-        &["nave-crds", "nave-delta", "nave-manifest", "nave-names", "nave-operator-plan", "nave-signature"],
+        &[
+            "nave-bundle",
+            "nave-crds",
+            "nave-delta",
+            "nave-manifest",
+            "nave-names",
+            "nave-operator-plan",
+            "nave-signature",
+        ],
     ),
     (
         "nave-agent",
         &[
             "nave-agent-plan",
+            "nave-bundle",
             "nave-delta",
             "nave-manifest",
             "nave-names",
@@ -54,8 +64,15 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that decide and do no I/O.
-const PURE: &[&str] =
-    &["nave-names", "nave-manifest", "nave-delta", "nave-crds", "nave-operator-plan", "nave-agent-plan"];
+const PURE: &[&str] = &[
+    "nave-names",
+    "nave-manifest",
+    "nave-bundle",
+    "nave-delta",
+    "nave-crds",
+    "nave-operator-plan",
+    "nave-agent-plan",
+];
 /// What would let them do I/O.
 const IMPURE: &[&str] =
     &["tokio", "tonic", "kube-client", "kube-runtime", "object_store", "reqwest", "hyper", "axum", "rustls"];

@@ -40,6 +40,7 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
     match step {
         Step::Pull { digest, key, .. } => {
             must(!inventory.held.contains(digest), "pulls what is held");
+            must(!inventory.importing.contains(digest), "pulls what is being imported");
             let asked = |entry: &crate::Entry| entry.key == *key && entry.manifest_digest == *digest;
             must(ledger.entries().iter().any(asked), "pulls what nobody asks for");
             let mut askers = ledger.entries().iter().filter(|entry| asked(entry));
@@ -119,6 +120,11 @@ fn is_signed(entry: &crate::Entry, inventory: &Inventory) -> bool {
 }
 
 fn check_roots(ledger: &Ledger, inventory: &Inventory, plan: &Plan, broken: &mut Vec<String>) {
+    for digest in inventory.imported.union(&inventory.importing) {
+        if !plan.roots.contains(digest) {
+            broken.push(format!("would evict what was imported: {digest}"));
+        }
+    }
     for entry in ledger.entries() {
         if !plan.roots.contains(&entry.manifest_digest) {
             broken.push(format!("would evict what is asked for: {}", entry.key));

@@ -195,6 +195,10 @@ pub struct Inventory {
     pub held: BTreeSet<Digest>,
     /// Versions that the store has parts of.
     pub partial: BTreeSet<Digest>,
+    /// Versions that were brought here without a network, and that the hub has not asked for yet.
+    pub imported: BTreeSet<Digest>,
+    /// Versions that are being brought: not to be pulled meanwhile.
+    pub importing: BTreeSet<Digest>,
     /// Versions whose signature this process has checked, and what with. Not kept on disk: a start checks again.
     pub signed: BTreeSet<Vouch>,
     /// What the store takes and may take.

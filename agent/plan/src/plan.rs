@@ -139,6 +139,7 @@ fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Ste
 
 fn needs_pull(entry: &Entry, inventory: &Inventory) -> bool {
     if inventory.held.contains(&entry.manifest_digest)
+        || inventory.importing.contains(&entry.manifest_digest)
         || !inventory.is_vouched(entry)
         || refuse(entry, inventory).is_some()
     {
@@ -230,9 +231,11 @@ fn plan_retire(model: &ModelName, goal: &Goal, state: &ModelInventory, ledger: &
     Some(Step::Retire { model: model.clone(), folder: folder.clone() })
 }
 
-/// What the store keeps: what is asked for, what is served or being switched to, and what each model can go back to.
+/// What the store keeps: what is asked for, what is served or being switched to, what each model can go back to, and
+/// what was brought here before the hub could ask for it.
 fn plan_roots(ledger: &Ledger, inventory: &Inventory) -> BTreeSet<Digest> {
     let mut roots: BTreeSet<Digest> = ledger.entries().iter().map(|entry| entry.manifest_digest).collect();
+    roots.extend(inventory.imported.iter().chain(&inventory.importing));
     for (model, state) in &inventory.models {
         roots.extend(state.record.serving.iter().chain(&state.record.switching).map(|active| active.digest));
         roots.extend(state.record.previous.first().map(|active| active.digest));

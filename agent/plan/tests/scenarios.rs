@@ -30,6 +30,27 @@ fn serving_one() -> Spoke {
 }
 
 #[test]
+fn what_was_imported_is_kept_until_it_is_asked_for_and_then_needs_no_pull() {
+    let mut spoke = serving_one();
+    let brought = spoke::digest("defects", "2");
+    spoke.inventory.importing.insert(brought);
+    spoke.tell(&snapshot(2, &[serve("defects", "1"), prefetch("defects", "2")])).unwrap();
+    spoke.settle(done);
+    assert_eq!(spoke.trace, [""; 0], "what is being imported is not pulled");
+    spoke.tell(&snapshot(3, &[serve("defects", "1")])).unwrap();
+    spoke.inventory.importing.clear();
+    spoke.inventory.held.insert(brought);
+    spoke.inventory.imported.insert(brought);
+    spoke.settle(done);
+    assert_eq!(spoke.trace, [""; 0], "nobody asks for it yet, and it is not collected");
+    spoke.tell(&snapshot(4, &[serve("defects", "2")])).unwrap();
+    spoke.inventory.imported.clear();
+    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Staged"]);
+    spoke.settle(done);
+    assert_eq!(spoke.trace[..3], ["stage defects 2", "activate defects 2", "probe defects 2"]);
+}
+
+#[test]
 fn first_version_then_the_next() {
     let mut spoke = Spoke::new();
     spoke.tell(&snapshot(1, &[serve("defects", "1")])).unwrap();

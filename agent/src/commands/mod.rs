@@ -2,6 +2,7 @@
 
 mod bar;
 mod exit;
+mod import;
 mod pull;
 mod s3;
 mod store;
@@ -9,6 +10,7 @@ mod target;
 mod verify;
 
 pub use exit::{Exit, Failure, Output};
+pub use import::ImportArgs;
 pub use pull::PullArgs;
 pub use s3::S3Prefix;
 pub use store::StoreArgs;

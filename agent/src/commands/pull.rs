@@ -311,7 +311,7 @@ fn private_store(to: &Path) -> Option<PathBuf> {
 }
 
 /// Returns when SIGINT or SIGTERM comes.
-async fn told_to_stop() -> Failure {
+pub(super) async fn told_to_stop() -> Failure {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminate) => terminate.recv().await,
@@ -325,7 +325,7 @@ async fn told_to_stop() -> Failure {
     Failure::from(PullError::Cancelled).with_hint("run the same command again and it goes on from here")
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;

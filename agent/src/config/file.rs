@@ -34,6 +34,8 @@ pub struct ConfigFile {
     pub max_concurrent_ranges: Option<u32>,
     /// PEM file of authorities that S3's certificate may come from, beside the system's.
     pub s3_ca_file: Option<PathBuf>,
+    /// PEM file of the key, or of the authorities, that bundles have to be signed by; absent = the hub's authority.
+    pub bundle_trust_file: Option<PathBuf>,
     /// What serves models here; absent = `files`.
     pub runtimes: Option<RuntimesFile>,
     /// Limits for the store.
@@ -98,6 +100,14 @@ pub struct StorageFile {
 }
 
 impl ConfigFile {
+    /// Most bytes that the store may take.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn quota(&self) -> Result<Option<u64>, ConfigError> {
+        super::storage::limits(self.storage.clone()).map(|(quota, _)| quota)
+    }
+
     /// Reads the file.
     ///
     /// # Errors

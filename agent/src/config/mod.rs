@@ -66,6 +66,8 @@ pub struct Config {
     pub max_concurrent_ranges: Option<u32>,
     /// More authorities for S3.
     pub s3_ca_file: Option<PathBuf>,
+    /// Whose bundles count; `None` = those of the hub's authority.
+    pub bundle_trust_file: Option<PathBuf>,
     /// Most bytes that the store may take.
     pub quota: Option<u64>,
     /// How much of that versions that nothing needs may take.
@@ -190,6 +192,7 @@ impl Config {
             facts: file.facts,
             max_concurrent_ranges: file.max_concurrent_ranges,
             s3_ca_file: file.s3_ca_file,
+            bundle_trust_file: file.bundle_trust_file,
             quota,
             watermarks,
             files,

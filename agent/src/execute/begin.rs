@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use nave_agent_plan::{Active, Attempts, Folder, Inventory, Ledger, ModelInventory, Record, Shelf};
+use nave_agent_plan::{Active, Attempts, Folder, Imports, Inventory, Ledger, ModelInventory, Record, Shelf};
 use nave_names::{Digest, ModelName, Namespace, PolicyName};
 use nave_runtime::drain::Drain;
 use tokio::{
@@ -20,7 +20,7 @@ use crate::{
     observed::{Condition, Observed},
     pull::Puller,
     session::UrlDesk,
-    state::{self, Found, Records, StateError},
+    state::{self, Found, Records, StateError, StateFile},
     store::StoreError,
 };
 
@@ -70,6 +70,8 @@ impl Executor {
         let ledger_file = state::ledger(&parts.config.state_dir);
         let serving_file = state::serving(&parts.config.state_dir);
         let ledger = state::load_ledger(&ledger_file)?;
+        let imports_file = state::imports(&parts.config.state_dir);
+        let imports = load_imports(&imports_file)?;
         let store = parts.activator.store();
         let held = store.digests()?;
         let scans = scan_all(store, parts.activator.models())?;
@@ -86,17 +88,22 @@ impl Executor {
             partial: store.unfinished()?.into_iter().collect(),
             signed: [].into(),
             shelf: Shelf::default(),
+            imported: imports.waiting().clone(),
+            importing: [].into(),
             models: join(records, scans),
             runtimes: runtimes(&parts.config),
             attempts: Attempts::default(),
             running: [].into(),
         };
         let (sender, told) = mpsc::channel(TOLD);
+        let (notify, notices) = mpsc::channel(1);
         let (observed, published) = watch::channel(Arc::new(Observed::default()));
         let mut executor = Self {
             ledger_file,
             serving_file,
             ledger,
+            imports_file,
+            imports,
             inventory,
             roots: None,
             activator: parts.activator,
@@ -109,6 +116,7 @@ impl Executor {
             room: Condition::Unknown,
             observed,
             told,
+            notices,
             metrics: parts.metrics,
             clock: Clock { wall: Timestamp::now(), at: Instant::now() },
             drain: parts.drain,
@@ -117,7 +125,7 @@ impl Executor {
         executor.looked(look(executor.activator.store()));
         let plan = nave_agent_plan::plan(&executor.ledger, &executor.inventory, executor.clock.now());
         executor.publish(&plan);
-        Ok((executor, Spoke { told: sender }, published))
+        Ok((executor, Spoke { told: sender, notify }, published))
     }
 
     fn log_found(&self) {
@@ -130,6 +138,21 @@ impl Executor {
             }
         }
     }
+}
+
+fn load_imports(file: &StateFile) -> Result<Imports, StateError> {
+    Ok(match file.load()? {
+        Found::Kept(imports) => imports,
+        Found::Nothing => Imports::default(),
+        Found::Corrupt(problem) => {
+            tracing::warn!(
+                problem,
+                "the record of imported bundles is corrupt: versions that nobody asked for yet may go, and older bundles \
+                 are taken again"
+            );
+            Imports::default()
+        }
+    })
 }
 
 fn runtimes(config: &Config) -> std::collections::BTreeSet<String> {

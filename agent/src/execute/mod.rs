@@ -2,6 +2,7 @@
 //! plans again whenever something was told, has ended, or is due. Nothing else changes what is served.
 
 mod begin;
+mod imports;
 mod look;
 mod model_step;
 mod publish;
@@ -16,8 +17,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use nave_agent_plan::{
-    Attempts, Desired, EntryKey, EntryRefusal, Inventory, Job, Ledger, Plan, Refusal, Step, Subject, Vouch,
-    plan, refusals,
+    Attempts, Desired, EntryKey, EntryRefusal, Imports, Inventory, Job, Ledger, Plan, Refusal, Step, Subject,
+    Vouch, plan, refusals,
 };
 use nave_names::{Digest, ModelName};
 use nave_runtime::drain::Drain;
@@ -38,11 +39,13 @@ use crate::{
     state::{StateError, StateFile},
     store::{GcReport, Roots, Store, StoreError},
 };
+use imports::Notice;
 use look::{Look, look};
 use model_step::ModelDone;
 use pulls::Pulls;
 
 pub use begin::Parts;
+pub(crate) use imports::News;
 
 /// Progress of pulls is looked at this often while there are any.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -57,10 +60,11 @@ struct Told {
     outcome: oneshot::Sender<Result<Vec<(EntryKey, EntryRefusal)>, Refusal>>,
 }
 
-/// The executor's front: takes what the hub tells.
+/// The executor's front: takes what the hub tells, and what an import brings.
 #[derive(Clone, Debug)]
 pub struct Spoke {
     told: mpsc::Sender<Told>,
+    notify: mpsc::Sender<Notice>,
 }
 
 impl Spoke {
@@ -104,6 +108,8 @@ pub struct Executor {
     ledger_file: StateFile,
     serving_file: StateFile,
     ledger: Ledger,
+    imports_file: StateFile,
+    imports: Imports,
     inventory: Inventory,
     roots: Option<BTreeSet<Digest>>,
     activator: Activator,
@@ -116,6 +122,7 @@ pub struct Executor {
     room: Condition,
     observed: watch::Sender<Arc<Observed>>,
     told: mpsc::Receiver<Told>,
+    notices: mpsc::Receiver<Notice>,
     metrics: Metrics,
     clock: Clock,
     drain: Drain,
@@ -148,6 +155,7 @@ impl Executor {
             tokio::select! {
                 () = drain.started() => {}
                 Some(told) = self.told.recv() => self.take(told).await,
+                Some(notice) = self.notices.recv() => self.take_notice(notice).await,
                 Some(done) = self.tasks.join_next_with_id() => self.take_done(done).await,
                 _ = progress.tick(), if !self.pulls.is_empty() => {}
                 _ = health.tick() => {
@@ -176,7 +184,12 @@ impl Executor {
         }
         let asked: BTreeSet<Digest> =
             self.ledger.entries().iter().map(|entry| entry.manifest_digest).collect();
-        let why = |digest: &Digest| if asked.contains(digest) { "desired" } else { "to go back to" };
+        let why = |digest: &Digest| match digest {
+            digest if asked.contains(digest) => "desired",
+            digest if self.inventory.imported.contains(digest) => "imported",
+            digest if self.inventory.importing.contains(digest) => "being imported",
+            _ => "to go back to",
+        };
         let roots = Roots(plan.roots.iter().map(|digest| (*digest, why(digest).to_owned())).collect());
         let store = self.activator.store().clone();
         match blocking(move || store.set_roots(&roots)).await {
@@ -207,6 +220,7 @@ impl Executor {
                 } else {
                     self.told_anew(&next, &desired);
                     self.ledger = next;
+                    self.settle_imports().await;
                     tracing::info!(%generation, entries = self.ledger.entries().len(), "told");
                     Ok(refusals(&self.ledger, &self.inventory).into_iter().collect())
                 }

@@ -97,6 +97,11 @@ impl IdentityStore {
         Ok(Self { dir })
     }
 
+    /// Where the CAs lie that the hub gave to the spoke with this state folder.
+    pub fn authorities_path(state_dir: &Path) -> PathBuf {
+        state_dir.join("identity").join("ca.pem")
+    }
+
     /// The key; made now if there is none.
     ///
     /// # Errors

@@ -228,7 +228,7 @@ impl Store {
         self.inner.dir.join("manifests").join(format!("{}.json", digest.to_hex()))
     }
 
-    fn staging_path(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn staging_path(&self, digest: &Digest) -> PathBuf {
         self.inner.dir.join("staging").join(digest.to_hex())
     }
 

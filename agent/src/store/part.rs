@@ -168,7 +168,7 @@ impl Part {
     }
 
     /// Bytes of disk that the part takes already.
-    pub(super) fn allocated(dir: &Path, sha256: &Digest, size: u64) -> u64 {
+    pub(crate) fn allocated(dir: &Path, sha256: &Digest, size: u64) -> u64 {
         fs::metadata(part_path(dir, sha256)).map_or(0, |found| found.blocks().saturating_mul(512).min(size))
     }
 }

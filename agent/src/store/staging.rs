@@ -79,7 +79,12 @@ impl Staging {
 
     /// Bytes of disk that these files still need.
     pub(crate) fn needed(&self, files: &[FileEntry]) -> u64 {
-        files.iter().map(|file| file.size - Part::allocated(&self.dir, &file.sha256, file.size)).sum()
+        files.iter().map(|file| file.size - self.allocated(file)).sum()
+    }
+
+    /// Bytes of disk that a file takes already.
+    pub(crate) fn allocated(&self, file: &FileEntry) -> u64 {
+        Part::allocated(&self.dir, &file.sha256, file.size)
     }
 
     /// The part of a large file, with the chunks that its journal names.

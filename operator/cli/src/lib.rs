@@ -1,7 +1,8 @@
 //! `kubectl nave`: the fleet from a terminal. One verb per file; a verb is a clap struct with `run`, its table and its
-//! JSON side by side. It talks to the API server with the user's kubeconfig, and to S3 for `publish`; never to spokes.
+//! JSON side by side. It talks to the API server with the user's kubeconfig, and to S3 for `publish` and `bundle`; never to spokes.
 
 mod accept;
+mod bundle;
 mod ca;
 mod connection;
 mod explain;
@@ -40,6 +41,9 @@ enum Verb {
     Accept(accept::Accept),
     Revoke(revoke::Revoke),
     Publish(Box<publish::Publish>),
+    /// Carry model versions to sites without a network.
+    #[command(subcommand)]
+    Bundle(bundle::BundleVerb),
     Status(status::Status),
     Plan(plan::PlanVerb),
     /// Explain what the hub decided.
@@ -61,6 +65,7 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Verb::Accept(verb) => verb.run(&connection, out).await,
         Verb::Revoke(verb) => verb.run(&connection, out).await,
         Verb::Publish(verb) => verb.run(&connection, out).await,
+        Verb::Bundle(verb) => verb.run(&connection, out).await,
         Verb::Status(verb) => verb.run(&connection, out).await,
         Verb::Plan(verb) => verb.run(&connection, out).await,
         Verb::Explain(verb) => verb.run(&connection, out).await,

@@ -3,12 +3,12 @@
 mod catalog;
 mod delta;
 mod hash;
-mod reader;
+pub(crate) mod reader;
 mod scan;
-mod sign;
-mod storage;
+pub(crate) mod sign;
+pub(crate) mod storage;
 mod upload;
-mod version;
+pub(crate) mod version;
 
 use std::{io::Write, path::PathBuf};
 
@@ -157,7 +157,8 @@ impl Publish {
     async fn bases(&self, hub: &Connected, manifest: &Manifest) -> anyhow::Result<Vec<(String, Reader)>> {
         let mut bases = Vec::new();
         for name in &self.delta_from {
-            let (version, digest) = version::base(hub, self.described.model.as_str(), name).await?;
+            let (version, digest) =
+                version::named(hub, "--delta-from", self.described.model.as_str(), name).await?;
             if digest == manifest.digest() {
                 bail!("--delta-from {name}: that is this very version ({digest})");
             }
@@ -222,7 +223,7 @@ impl Publish {
 }
 
 /// On a terminal only; elsewhere it draws nothing.
-fn progress(what: &'static str, total: u64) -> ProgressBar {
+pub(crate) fn progress(what: &'static str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what);
     let style =
         ProgressStyle::with_template("{msg:>9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");

@@ -6,13 +6,13 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use nave_delta::{Layout, Tensors};
 use nave_manifest::{FileEntry, MANIFEST_FILE, Manifest, safetensors};
-use nave_names::Digest;
+use nave_names::{Digest, RelativePath};
 use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 
 use crate::failure;
 
 /// Where the bytes are.
-pub(super) enum Place {
+pub(crate) enum Place {
     Folder(PathBuf),
     /// `prefix` ends with `/`.
     S3 {
@@ -23,19 +23,19 @@ pub(super) enum Place {
 }
 
 /// One version.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     place: Place,
     manifest: Manifest,
 }
 
 impl Reader {
     /// A folder that was hashed.
-    pub(super) fn folder(folder: PathBuf, manifest: Manifest) -> Self {
+    pub(crate) fn folder(folder: PathBuf, manifest: Manifest) -> Self {
         Self { place: Place::Folder(folder), manifest }
     }
 
     /// A published version. Its manifest has to be the one with this digest.
-    pub(super) async fn s3(
+    pub(crate) async fn s3(
         store: Arc<dyn ObjectStore>,
         bucket: &str,
         prefix: &str,
@@ -57,15 +57,20 @@ impl Reader {
     }
 
     /// What it consists of.
-    pub(super) const fn manifest(&self) -> &Manifest {
+    pub(crate) const fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
     /// Bytes of one file.
-    pub(super) async fn read(&self, file: &FileEntry, range: Range<u64>) -> anyhow::Result<Bytes> {
+    pub(crate) async fn read(&self, file: &FileEntry, range: Range<u64>) -> anyhow::Result<Bytes> {
+        self.range(&file.path, range).await
+    }
+
+    /// Bytes of whatever lies at this path of the version, a delta say.
+    pub(crate) async fn range(&self, path: &RelativePath, range: Range<u64>) -> anyhow::Result<Bytes> {
         match &self.place {
             Place::Folder(folder) => {
-                let path = folder.join(file.path.as_str());
+                let path = folder.join(path.as_str());
                 let reading = format!("reading {}", path.display());
                 let read = move || {
                     let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
@@ -75,8 +80,8 @@ impl Reader {
                 tokio::task::spawn_blocking(read).await?.context(reading)
             }
             Place::S3 { store, bucket, prefix } => {
-                let reading = || format!("reading s3://{bucket}/{prefix}{}", file.path);
-                let key = Path::parse(format!("{prefix}{}", file.path)).with_context(reading)?;
+                let reading = || format!("reading s3://{bucket}/{prefix}{path}");
+                let key = Path::parse(format!("{prefix}{path}")).with_context(reading)?;
                 let bytes = store.get_range(&key, range.clone()).await;
                 let bytes = bytes.map_err(|error| failure::stored(&error)).with_context(reading)?;
                 if bytes.len() as u64 != range.end - range.start {
@@ -88,8 +93,26 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// A small object of a published version that need not be there, of at most `limit` bytes.
+    pub(crate) async fn optional(&self, path: &RelativePath, limit: u64) -> anyhow::Result<Option<Bytes>> {
+        let Place::S3 { store, bucket, prefix } = &self.place else { return Ok(None) };
+        let reading = || format!("reading s3://{bucket}/{prefix}{path}");
+        let key = Path::parse(format!("{prefix}{path}")).with_context(reading)?;
+        let found = match store.get(&key).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failure::stored(&error)).with_context(reading),
+        };
+        if found.meta.size > limit {
+            bail!("{}: it has {} bytes, more than the {limit} that it may have", reading(), found.meta.size);
+        }
+        found.bytes().await.map(Some).map_err(|error| failure::stored(&error)).with_context(reading)
+    }
+}
+
 /// The version with the tensor tables of its safetensors files. A file whose header is none is an opaque one.
-pub(super) async fn layout(reader: &Reader) -> anyhow::Result<Layout> {
+pub(crate) async fn layout(reader: &Reader) -> anyhow::Result<Layout> {
     let mut layout = Layout::new(reader.manifest().clone());
     for (at, file) in reader.manifest().files().iter().enumerate() {
         let first = safetensors::LENGTH_BYTES;

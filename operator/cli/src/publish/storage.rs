@@ -60,7 +60,7 @@ impl Storage {
 }
 
 /// A client of the bucket that a ModelVersion names.
-pub(super) async fn open(source: &S3Source, hub: Option<&Connected>) -> anyhow::Result<Arc<dyn ObjectStore>> {
+pub(crate) async fn open(source: &S3Source, hub: Option<&Connected>) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let S3Source { bucket, endpoint, region, credentials_secret, .. } = source;
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: RETRY };
     let mut builder = AmazonS3Builder::from_env()

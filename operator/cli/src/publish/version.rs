@@ -145,13 +145,15 @@ pub(super) async fn create(hub: &Connected, version: &ModelVersion) -> anyhow::R
         .create(&PostParams::default(), version)
         .await
         .map_err(failure::said)
-        .with_context(|| format!("creating {}", named(hub, version)))?;
+        .with_context(|| format!("creating {}", label(hub, version)))?;
     Ok(Creation::Created)
 }
 
-/// The ModelVersion of this model that is named so, or has this version; and its manifest's digest.
-pub(super) async fn base(
+/// The ModelVersion of this model that is named so, or has this version; and its manifest's digest. `flag` is what the
+/// user asked for it by.
+pub(crate) async fn named(
     hub: &Connected,
+    flag: &str,
     model: &str,
     wanted: &str,
 ) -> anyhow::Result<(ModelVersion, Digest)> {
@@ -165,15 +167,20 @@ pub(super) async fn base(
     };
     let Some(version) = known.find(is_wanted) else {
         bail!(
-            "--delta-from: there is no ModelVersion of model {model} in {namespace} with version or name {wanted:?}"
+            "{flag}: there is no ModelVersion of model {model} in {namespace} with version or name {wanted:?}"
         );
     };
+    let digest = digest(hub, &version).context(flag.to_owned())?;
+    Ok((version, digest))
+}
+
+/// The digest of a version's manifest.
+pub(crate) fn digest(hub: &Connected, version: &ModelVersion) -> anyhow::Result<Digest> {
     let resolved = version.status.as_ref().and_then(|status| status.manifest_digest.as_deref());
     let Some(digest) = resolved.or(version.spec.manifest_digest.as_deref()) else {
-        bail!("--delta-from: {} has no manifest digest yet: wait until it is Ready", named(hub, &version));
+        bail!("{} has no manifest digest yet: wait until it is Ready", label(hub, version));
     };
-    let digest = digest.parse().with_context(|| format!("manifest digest of {}", named(hub, &version)))?;
-    Ok((version, digest))
+    digest.parse().with_context(|| format!("manifest digest of {}", label(hub, version)))
 }
 
 async fn find(hub: &Connected, version: &ModelVersion) -> anyhow::Result<Option<ModelVersion>> {
@@ -182,7 +189,7 @@ async fn find(hub: &Connected, version: &ModelVersion) -> anyhow::Result<Option<
         .get_opt(version.metadata.name.as_deref().unwrap_or_default())
         .await
         .map_err(failure::said)
-        .with_context(|| format!("reading {}", named(hub, version)))
+        .with_context(|| format!("reading {}", label(hub, version)))
 }
 
 fn same(hub: &Connected, present: &ModelVersion, wanted: &ModelVersion) -> anyhow::Result<Creation> {
@@ -192,11 +199,11 @@ fn same(hub: &Connected, present: &ModelVersion, wanted: &ModelVersion) -> anyho
     }
     Err(anyhow!(
         "{} exists with another spec (digest {}), and a ModelVersion does not change: publish as another --version",
-        named(hub, wanted),
+        label(hub, wanted),
         present.spec.manifest_digest.as_deref().unwrap_or("not pinned")
     ))
 }
 
-fn named(hub: &Connected, version: &ModelVersion) -> String {
+fn label(hub: &Connected, version: &ModelVersion) -> String {
     format!("ModelVersion {}/{}", hub.namespace(), version.metadata.name.as_deref().unwrap_or_default())
 }

@@ -1,0 +1,7 @@
+//! `nave-agent import` from outside: the real binary, bundles that are right and bundles that are not.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
+
+mod imports;
+mod maker;
+mod refusals;
