@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     pki::{self, Authority},
     planner,
+    precedence::Precedence,
     progress::ProgressTable,
     resolve,
     watch::{Kind, World},
@@ -120,7 +121,15 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
         leader::start(&client, &args.namespace, &identity, args.lease_duration, stop.clone());
     tasks.spawn(async { Ok(election.await?) });
     let metrics = Metrics::register(&registry, world.clone());
-    let leader = Leader { world: world.clone(), leadership, identity, args: args.clone(), metrics };
+    let precedence = Precedence::default();
+    let leader = Leader {
+        world: world.clone(),
+        leadership,
+        identity,
+        args: args.clone(),
+        precedence: precedence.clone(),
+        metrics,
+    };
     tasks.spawn(leader.run(stop.clone()));
 
     let progress = ProgressTable::default();
@@ -129,6 +138,7 @@ pub async fn start(args: RunArgs, drain: &Drain) -> anyhow::Result<Running> {
         name: name.clone(),
         args: args.clone(),
         progress: progress.clone(),
+        precedence,
         metrics: GatewayMetrics::register(&registry),
     };
     let guard = readiness.guard("certificate authority");
@@ -151,6 +161,7 @@ struct Spokes {
     name: String,
     args: RunArgs,
     progress: ProgressTable,
+    precedence: Precedence,
     metrics: GatewayMetrics,
 }
 
@@ -158,7 +169,7 @@ impl Spokes {
     /// Connections wait in the listener's queue until the stores are complete: a spoke must not be told that it is
     /// unknown by a hub that has not looked yet.
     async fn run(self, listener: TcpListener, guard: Guard, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { world, name, args, progress, metrics } = self;
+        let Self { world, name, args, progress, precedence, metrics } = self;
         let begin = async {
             world.all_synced().await?;
             anyhow::Ok(authority(&world.client, &args).await)
@@ -176,7 +187,7 @@ impl Spokes {
             certificate_life: args.certificate_ttl,
             url_life: args.url_ttl,
         };
-        let gateway = Gateway { config, world, authority, progress, metrics };
+        let gateway = Gateway { config, world, authority, progress, precedence, metrics };
         gateway::serve(gateway, listener, stop).await.context("the gateway broke")
     }
 }
@@ -202,6 +213,7 @@ struct Leader {
     leadership: Leadership,
     identity: String,
     args: RunArgs,
+    precedence: Precedence,
     metrics: Metrics,
 }
 
@@ -226,7 +238,7 @@ impl Leader {
     }
 
     fn start_term(&self, term: &CancellationToken) -> JoinSet<()> {
-        let Self { world, leadership, identity, args, metrics } = self;
+        let Self { world, leadership, identity, args, precedence, metrics } = self;
         let (world, leadership) = (|| world.clone(), || leadership.clone());
         let leases = Api::namespaced(world().client, &args.namespace);
         let mut parts = JoinSet::new();
@@ -238,6 +250,7 @@ impl Leader {
             leadership: leadership(),
             instance: identity.clone(),
             lease_duration: args.lease_duration,
+            precedence: precedence.clone(),
             metrics: metrics.clone(),
         };
         parts.spawn(planner.run(term.clone()));

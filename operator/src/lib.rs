@@ -9,6 +9,7 @@ pub mod leader;
 pub mod metrics;
 pub mod pki;
 pub mod planner;
+pub mod precedence;
 pub mod progress;
 pub mod resolve;
 pub mod watch;

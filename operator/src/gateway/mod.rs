@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     pki::{self, Authority},
+    precedence::Precedence,
     progress::ProgressTable,
     watch::World,
 };
@@ -78,6 +79,8 @@ pub struct Gateway {
     pub authority: Authority,
     /// Where the progress of pulls goes.
     pub progress: ProgressTable,
+    /// Whose writes go first.
+    pub precedence: Precedence,
     /// What it counts.
     pub metrics: GatewayMetrics,
 }
@@ -87,9 +90,10 @@ pub struct Gateway {
 /// # Errors
 /// The certificate authority cannot serve TLS, or the listener broke.
 pub async fn serve(gateway: Gateway, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
-    let Gateway { config, world, authority, progress, metrics } = gateway;
+    let Gateway { config, world, authority, progress, precedence, metrics } = gateway;
     let tls = pki::server_config(&authority, &config.server_names)?;
-    let table = Table::new(world.clone(), config.gateway.clone(), config.grace_period, metrics.clone());
+    let (name, grace_period) = (config.gateway.clone(), config.grace_period);
+    let table = Table::new(world.clone(), name, grace_period, precedence, metrics.clone());
     let shared = Shared {
         minter: Minter::new(world.clone(), config.url_life, metrics.clone()),
         world: world.clone(),

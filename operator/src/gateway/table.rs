@@ -30,10 +30,11 @@ use super::{
 use crate::{
     json_patch::{self, Operation, Part, Target, Written},
     metrics::Outcome,
+    precedence::Precedence,
     watch::World,
 };
 
-/// Writes at once. The API server is shared with the planner's writes, which come first for the fleet.
+/// Writes at once. The API server is shared with the planner's writes, to which these give way.
 const WRITES: usize = 32;
 /// How long what is due may take to be written when the hub stops.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -50,6 +51,7 @@ struct Inner {
     world: World,
     gateway: String,
     grace_period: Duration,
+    precedence: Precedence,
     metrics: GatewayMetrics,
     state: Mutex<State>,
     changed: Notify,
@@ -73,10 +75,11 @@ impl Table {
         world: World,
         gateway: String,
         grace_period: Duration,
+        precedence: Precedence,
         metrics: GatewayMetrics,
     ) -> Self {
         let (state, changed) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { world, gateway, grace_period, metrics, state, changed }))
+        Self(Arc::new(Inner { world, gateway, grace_period, precedence, metrics, state, changed }))
     }
 
     /// A session began.
@@ -186,6 +189,7 @@ impl Table {
             let (table, slots) = (self.clone(), Arc::clone(slots));
             looks.spawn(async move {
                 let slot = slots.acquire_owned().await;
+                table.0.precedence.give_way().await;
                 let ended = table.look(&cluster).await;
                 drop(slot);
                 table.state().schedule.ended(&cluster, ended, Instant::now());

@@ -28,6 +28,7 @@ use self::{
 use crate::{
     leader::Leadership,
     metrics::Metrics,
+    precedence::Precedence,
     watch::{Change, Kind, World},
 };
 
@@ -56,6 +57,8 @@ pub struct Term {
     pub instance: String,
     /// How long the leadership's Lease lasts.
     pub lease_duration: Duration,
+    /// Whose writes go first.
+    pub precedence: Precedence,
     /// What to count.
     pub metrics: Metrics,
 }
@@ -80,6 +83,7 @@ struct Planner {
     policy_pace: Pace<PolicyKey>,
     version_pace: Pace<VersionName>,
     failures: u32,
+    precedence: Precedence,
     metrics: Metrics,
 }
 
@@ -98,7 +102,7 @@ struct Paced {
 
 impl Planner {
     fn new(term: Term) -> Self {
-        let Term { world, leadership, instance, lease_duration, metrics } = term;
+        let Term { world, leadership, instance, lease_duration, precedence, metrics } = term;
         let client = world.client.clone();
         let writes = metrics.writes.clone();
         let fence = Fence { leadership, timeout: lease_duration / 3 };
@@ -111,6 +115,7 @@ impl Planner {
             policy_pace: Pace::new(),
             version_pace: Pace::new(),
             failures: 0,
+            precedence,
             metrics,
         }
     }
@@ -150,11 +155,14 @@ impl Planner {
         unreadable::keep_entries(&mut plan, self.observed.plan_world(), &self.unreadable_policies());
         // Pace: counts that were written a moment ago wait (no client required).
         let paced = self.pace(&plan, now);
+        // What spokes answer, the gateway writes when they have been told.
+        let telling = (!plan.assignments.is_empty()).then(|| self.precedence.tell());
         // Apply, first the runs that begin, so that whoever plans next knows of them (client required).
         let begun = self.applier.statuses(&mut self.observed, paced.first).await;
         // Apply what clusters are told (client required).
         let writes = self.assignment_writes(&plan, &begun.stored);
         let told = self.applier.assignments(&mut self.observed, writes).await;
+        drop(telling);
         // Apply the other statuses (client required).
         let shown = self.applier.statuses(&mut self.observed, paced.then).await;
         self.wrote_statuses(&begun.stored, &shown.stored);
