@@ -19,7 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nave-delta", &["nave-manifest", "nave-names"]),
     ("nave-bundle", &["nave-manifest", "nave-names"]),
     ("nave-signature", &["nave-names"]),
-    ("nave-fuzz", &["nave-agent", "nave-delta", "nave-manifest", "nave-names", "nave-signature"]),
+    (
+        "nave-fuzz",
+        &["nave-agent", "nave-bundle", "nave-delta", "nave-manifest", "nave-names", "nave-signature"],
+    ),
     ("nave-proto", &["nave-names"]),
     ("nave-crds", &["nave-names"]),
     ("nave-operator-plan", &["nave-crds", "nave-names"]),

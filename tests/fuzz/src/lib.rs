@@ -4,12 +4,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // A panic is what a target reports.
 
+mod bundle;
 mod delta;
 mod files;
 mod journal;
 mod manifest;
 mod signature;
 
+pub use bundle::bundle;
 pub use delta::{delta, delta_block, delta_catalog};
 pub use files::{gguf, onnx, safetensors};
 pub use journal::journal;
@@ -29,6 +31,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "manifest", run: manifest, seeds: manifest::seeds },
+    Target { name: "bundle", run: bundle, seeds: bundle::seeds },
     Target { name: "safetensors", run: safetensors, seeds: files::safetensors_seeds },
     Target { name: "gguf", run: gguf, seeds: files::gguf_seeds },
     Target { name: "onnx", run: onnx, seeds: files::onnx_seeds },
