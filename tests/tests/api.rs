@@ -19,6 +19,8 @@ mod hub;
 mod live;
 #[path = "api/plan.rs"]
 mod plan;
+#[path = "api/plan_refused.rs"]
+mod plan_refused;
 #[path = "api/publish.rs"]
 mod publish;
 #[path = "api/server.rs"]

@@ -175,8 +175,12 @@ impl Hook {
             return Ok(());
         }
         let status = answer.status();
-        let text = answer.bytes().await.unwrap_or_default();
-        Err(failed(format!("{url} answered {status}: {}", shown(&text))))
+        match answer.bytes().await {
+            Ok(text) => Err(failed(format!("{url} answered {status}: {}", shown(&text)))),
+            Err(error) => {
+                Err(failed(format!("{url} answered {status}, and why broke off: {}", chain(&error))))
+            }
+        }
     }
 
     async fn run(

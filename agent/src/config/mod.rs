@@ -227,25 +227,6 @@ impl HookConfig {
     }
 }
 
-/// A Kubernetes quantity of whole bytes: digits, and a suffix of thousands or of powers of two.
-fn parse_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let (digits, suffix) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let factor = match suffix {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 impl JoinToken {
     /// The token's text; `None` = none was configured.
     ///

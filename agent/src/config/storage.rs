@@ -1,6 +1,8 @@
 //! How much of the disk the store may take, and how much of that versions that nothing needs.
 
-use super::{ConfigError, StorageFile, parse_bytes};
+use nave_names::parse_bytes;
+
+use super::{ConfigError, StorageFile};
 
 /// Parts of the quota, in percent: above `high` versions that nothing needs go, until no more than `low` is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

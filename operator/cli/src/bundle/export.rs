@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use jiff::Timestamp;
 use nave_bundle::{Bundle, Source};
-use nave_names::{Digest, Generation};
+use nave_names::{Digest, Generation, parse_bytes};
 use serde::Serialize;
 
 use super::{
@@ -184,23 +184,8 @@ impl Exported {
     }
 }
 
-/// A Kubernetes quantity of whole bytes.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, suffix) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let factor: u64 = match suffix {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return Err(format!("{text:?} is not an amount of bytes such as 4G")),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    match bytes {
+    match parse_bytes(text) {
         Some(bytes) if bytes >= LEAST_PART => Ok(bytes),
         Some(_) => Err(format!("{text:?} is less than 64Ki")),
         None => Err(format!("{text:?} is not an amount of bytes such as 4G")),
