@@ -9,10 +9,12 @@
     clippy::unwrap_used
 )] // Helpers of tests are not seen as tests.
 
+mod follow;
 mod stage;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use follow::follow;
 use jiff::SignedDuration;
 use nave_operator_plan::{Plan, Planner, PolicyReport, World, check, plan};
 use proptest::{prelude::*, test_runner::RngSeed};
@@ -151,40 +153,6 @@ fn reversed(world: &World) -> World {
     });
     let (versions, policies) = (world.versions().values(), world.policies().values());
     World::new(clusters, versions.rev().cloned(), policies.rev().cloned(), assignments)
-}
-
-/// A planner that is told of every difference between two worlds.
-fn follow(planner: &mut Planner, before: &World, after: &World) {
-    for (name, cluster) in after.clusters() {
-        if before.clusters().get(name) != Some(cluster) {
-            planner.upsert_cluster(Arc::clone(cluster));
-        }
-    }
-    before
-        .clusters()
-        .keys()
-        .filter(|name| !after.clusters().contains_key(*name))
-        .for_each(|name| planner.remove_cluster(name.as_str()));
-    for (name, assignment) in after.assignments() {
-        if before.assignments().get(name) != Some(assignment) {
-            planner.upsert_assignment(Arc::clone(assignment));
-        }
-    }
-    for (key, version) in after.versions() {
-        if before.versions().get(key) != Some(version) {
-            planner.upsert_version(Arc::clone(version));
-        }
-    }
-    for (key, policy) in after.policies() {
-        if before.policies().get(key) != Some(policy) {
-            planner.upsert_policy(Arc::clone(policy));
-        }
-    }
-    before
-        .policies()
-        .keys()
-        .filter(|key| !after.policies().contains_key(*key))
-        .for_each(|key| planner.remove_policy(key));
 }
 
 /// Which cluster is asked to serve which model, for whomever.
