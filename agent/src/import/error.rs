@@ -94,6 +94,14 @@ pub enum ImportError {
         /// The rule that it breaks.
         source: DeltaError,
     },
+    /// A block of a delta in it cannot be.
+    #[error("the block for {what} is refused")]
+    Block {
+        /// Which chunk of which file.
+        what: String,
+        /// The rule that it breaks.
+        source: DeltaError,
+    },
     /// Its parts are right, and what lies in them is not what its manifests say.
     #[error("the bundle contradicts itself: {0}")]
     Contradiction(String),
@@ -175,6 +183,7 @@ impl ImportError {
             | Self::Bundle(_)
             | Self::Manifest { .. }
             | Self::Delta { .. }
+            | Self::Block { .. }
             | Self::Contradiction(_)
             | Self::Generation(_)
             | Self::BaseMissing { .. }
@@ -196,7 +205,7 @@ impl ImportError {
             Self::Damaged { .. } => "PartDamaged",
             Self::Bundle(error) => error.name(),
             Self::Manifest { source, .. } => source.name(),
-            Self::Delta { source, .. } => source.name(),
+            Self::Delta { source, .. } | Self::Block { source, .. } => source.name(),
             Self::Contradiction(_) => "BundleContradictsItself",
             Self::Generation(refusal) => refusal.name(),
             Self::BaseMissing { .. } => "BaseMissing",

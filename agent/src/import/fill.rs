@@ -4,12 +4,17 @@
 
 use std::{collections::HashSet, fs::File, os::unix::fs::FileExt as _, sync::Arc};
 
-use nave_delta::Decoder;
+use nave_delta::{Decoder, Record};
 use nave_manifest::{Blake3, CHUNK, Chunk, FileEntry};
 use nave_names::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{ImportError, ImportedVersion, Importer, incoming::Incoming, opened::Opened};
+use super::{
+    ImportError, ImportedVersion, Importer,
+    incoming::{Delta, Incoming},
+    opened::Opened,
+    parts::digest_of,
+};
 use crate::store::{ChunkIndex, Promise, Staging};
 
 /// Files up to this size are put together in memory.
@@ -180,13 +185,27 @@ impl Filling<'_> {
                 File::open(blob).and_then(|blob| blob.read_exact_at(&mut bytes, span.offset))
             }
         };
-        let decoded = base.is_ok() && self.decoder.decode(record, &block, &mut bytes).is_ok();
-        if decoded && Blake3::of(&bytes) == chunk.blake3 {
+        let decoded = self.decoder.decode(record, &block, &mut bytes);
+        if base.is_ok() && decoded.is_ok() && Blake3::of(&bytes) == chunk.blake3 {
             return Ok(bytes);
         }
-        // Either the block is not what was signed, or the base is not what it was.
-        let blamed = self.opened.parts.blame(begin..begin + u64::from(record.stored))?;
-        Err(blamed.unwrap_or_else(damaged))
+        // The block is not what was signed, or none, or the base is not what it was, or what was signed is a lie.
+        if let Some(damage) = self.opened.parts.blame(begin..begin + u64::from(record.stored))? {
+            return Err(damage);
+        }
+        decoded.map_err(|source| ImportError::Block { what: named(file, chunk), source })?;
+        if !self.is_whole(delta, record) {
+            return Err(damaged());
+        }
+        Err(ImportError::Contradiction(format!("the block for {} makes other bytes", named(file, chunk))))
+    }
+
+    /// Whether the base's file is as it was when it was verified. Reads it whole.
+    fn is_whole(&self, delta: &Delta, record: &Record) -> bool {
+        let Some(span) = record.base else { return true };
+        let sha256 = delta.base.files()[span.file].sha256;
+        let found = File::open(self.importer.store.blob_path(&sha256)).and_then(digest_of);
+        found.is_ok_and(|found| found == sha256)
     }
 }
 

@@ -2,18 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use nave_bundle::{BUNDLE_FILE, Bundle, MAX_BUNDLE_BYTES};
+use nave_bundle::{BUNDLE_FILE, Bundle, MAX_BUNDLE_BYTES, POLICY_FILE, README_FILE};
 use nave_names::{Digest, RelativePath};
 use nave_signature::{MAX_SIGNATURE_BYTES, SIGNATURE_FILE, SignatureError};
+use rustix::fs::OFlags;
 
 use super::{ImportError, Trusted, parts::Parts};
 
-/// The most bytes of a file beside bundle.json and the parts: README.txt, policy.yaml.
+/// The most bytes of README.txt and policy.yaml.
 const MAX_BESIDE: u64 = 4 << 20;
 
 /// A bundle.
@@ -65,10 +67,11 @@ fn take(files: &mut BTreeMap<RelativePath, Digest>, name: &str, found: Digest) -
     }
 }
 
-/// A file that people read, README.txt say: it was signed, so it has to be there and as it was.
+/// A file that people read: it was signed, so it has to be there and as it was. There are two by name; another one, however
+/// it is spelled, is none that `bundle export` signs.
 fn check_beside(dir: &Path, path: &RelativePath, expected: &Digest) -> Result<(), ImportError> {
     let name = path.as_str();
-    if path.parts().count() != 1 || name.starts_with('.') {
+    if ![README_FILE, POLICY_FILE].contains(&name) {
         return Err(SignatureError::OtherFiles(format!("{name} is no file of a bundle")).into());
     }
     let bytes = small(dir, name, MAX_BESIDE)?;
@@ -102,7 +105,10 @@ pub(super) fn open_file(dir: &Path, name: &str) -> Result<Option<(File, u64)>, I
     if !found.is_file() {
         return Err(ImportError::NotAFile { file: name.to_owned() });
     }
-    let file = File::open(&path).map_err(|error| unreadable(path, error))?;
+    // And not what has come into its place since.
+    let unfollowed = OFlags::NOFOLLOW.bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(unfollowed).open(&path);
+    let file = opened.map_err(|error| unreadable(path, error))?;
     Ok(Some((file, found.len())))
 }
 

@@ -18,6 +18,18 @@ use super::{
     opened::{open_file, unreadable},
 };
 
+/// The SHA-256 of a file, from where it stands.
+pub(super) fn digest_of(mut file: File) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
 /// All of them were there when this was made, each with its length.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -69,19 +81,10 @@ impl Parts {
     pub(super) fn blame(&self, bytes: Range<u64>) -> Result<Option<ImportError>, ImportError> {
         for (at, _) in self.cut(bytes) {
             let Part { name, sha256, .. } = &self.parts[at];
-            let Some((mut file, _)) = open_file(&self.dir, name)? else {
+            let Some((file, _)) = open_file(&self.dir, name)? else {
                 return Ok(Some(ImportError::FileMissing { file: name.clone() }));
             };
-            let mut hasher = Sha256::new();
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                let read = file.read(&mut buffer).map_err(|error| unreadable(self.dir.join(name), error))?;
-                if read == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..read]);
-            }
-            let found = Digest::from_bytes(hasher.finalize().into());
+            let found = digest_of(file).map_err(|error| unreadable(self.dir.join(name), error))?;
             if found != *sha256 {
                 return Ok(Some(ImportError::Damaged { file: name.clone(), expected: *sha256, found }));
             }

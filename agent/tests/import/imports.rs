@@ -81,6 +81,22 @@ fn what_is_held_by_others_of_the_bundle_or_the_site_is_not_carried_again() {
     other.assert_holds(&second());
 }
 
+/// What was there is not asked for its base, until a later version has chunks of that alone.
+#[test]
+fn the_base_of_a_version_that_is_there_is_missed_when_a_later_one_needs_it() {
+    let site = Site::new();
+    let before = noise(1, 9_000);
+    let first = Model::new("1.0.0", &[("model.bin", before.clone())]);
+    let second = Model::new("2.0.0", &[("model.bin", noise(2, 9_000))]);
+    let third = Model::new("3.0.0", &[("model.bin", before), ("more.txt", noise(3, 40))]);
+    site.import(&Maker::new(1).carry(&second, None).write(&site.path("second"), &site.key, |_| {}));
+    let both = Maker::new(2).upon(&first).carry(&second, Some(&first)).carry(&third, Some(&second));
+    let bundle = both.write(&site.path("both"), &site.key, |_| {});
+    let (code, reason, message) = site.refused(&bundle);
+    assert_eq!((code, reason.as_str()), (3, "BaseMissing"), "{message}");
+    assert!(message.contains("vit 3.0.0 builds upon 1.0.0"), "{message}");
+}
+
 #[test]
 fn a_base_that_is_damaged_is_named_and_the_bundle_is_not_blamed() {
     let site = Site::new();

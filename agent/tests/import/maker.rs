@@ -7,13 +7,18 @@ use std::{
     process::Command,
 };
 
-use nave_agent::store::Store;
+use nave_agent::{
+    import::{Alone, ImportError, ImportProgress, Imported, Importer, Trusted},
+    store::Store,
+};
 use nave_bundle::{Base, Bundle, Contents, Had, Part, Runs, Source, Version, part_name};
 use nave_manifest::{FileHasher, Manifest};
 use nave_names::{Digest, Generation, RelativePath};
 use nave_signature::SigningKey;
 use rcgen::KeyPair;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const MIB: usize = 1 << 20;
 /// Small, so that chunks lie across the borders of parts.
@@ -56,6 +61,46 @@ pub(crate) struct Maker {
     had: Had,
 }
 
+/// One version on its way into a bundle, right or wrong.
+pub(crate) struct Load {
+    pub(crate) version: &'static str,
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) size: u64,
+    pub(crate) base: Option<Base>,
+    /// The object.
+    pub(crate) delta: Vec<u8>,
+    /// Bytes at its end.
+    pub(crate) index: usize,
+    pub(crate) chunks: BTreeMap<RelativePath, Runs>,
+    /// Of the chunks.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Load {
+    /// The version with these of its chunks.
+    pub(crate) fn of(model: &Model, base: Option<&Model>, chunks: BTreeMap<RelativePath, Runs>) -> Self {
+        let manifest = model.manifest();
+        let named = |base: &Model| Base {
+            version: base.version.parse().unwrap(),
+            manifest_digest: base.manifest().digest(),
+        };
+        Self {
+            version: model.version,
+            manifest: manifest.to_canonical_bytes(),
+            size: manifest.total_size(),
+            base: base.map(named),
+            delta: Vec::new(),
+            index: 0,
+            bytes: chunks
+                .iter()
+                .map(|(path, runs)| carried(model, &manifest, path, runs))
+                .collect::<Vec<_>>()
+                .concat(),
+            chunks,
+        }
+    }
+}
+
 impl Maker {
     pub(crate) fn new(generation: u64) -> Self {
         let bundle = Bundle {
@@ -82,33 +127,46 @@ impl Maker {
     pub(crate) fn carry(mut self, model: &Model, base: Option<&Model>) -> Self {
         let manifest = model.manifest();
         let chunks = self.had.lacks(&manifest, &HashSet::new());
-        let begin = self.stream.len();
-        self.stream.extend(manifest.to_canonical_bytes());
-        let manifest_bytes = (self.stream.len() - begin) as u64;
-        let begin = self.stream.len();
-        for (path, runs) in &chunks {
-            self.stream.extend(carried(model, &manifest, path, runs));
-        }
-        let chunk_bytes = (self.stream.len() - begin) as u64;
-        let named = |base: &Model| Base {
-            version: base.version.parse().unwrap(),
-            manifest_digest: base.manifest().digest(),
-        };
+        self.had.add(&manifest);
+        self.load(Load::of(model, base, chunks))
+    }
+
+    /// Carries exactly this.
+    pub(crate) fn load(mut self, load: Load) -> Self {
+        let Load { version, manifest, size, base, delta, index, chunks, bytes } = load;
         self.bundle.versions.push(Version {
             namespace: "default".parse().unwrap(),
             model: "vit".parse().unwrap(),
-            version: model.version.parse().unwrap(),
-            manifest_digest: manifest.digest(),
-            size_bytes: manifest.total_size(),
-            base: base.map(named),
-            contents: Contents { manifest_bytes, chunk_bytes, chunks, ..Contents::default() },
+            version: version.parse().unwrap(),
+            manifest_digest: Digest::of(&manifest),
+            size_bytes: size,
+            base,
+            contents: Contents {
+                manifest_bytes: manifest.len() as u64,
+                delta_bytes: delta.len() as u64,
+                delta_index_bytes: index as u64,
+                chunk_bytes: bytes.len() as u64,
+                chunks,
+                ..Contents::default()
+            },
         });
-        self.had.add(&manifest);
+        self.stream.extend([manifest, delta, bytes].concat());
         self
     }
 
     /// Writes the folder, signed by this key. `change` may spoil bundle.json before.
-    pub(crate) fn write(mut self, to: &Path, key: &Key, change: impl FnOnce(&mut Bundle)) -> PathBuf {
+    pub(crate) fn write(self, to: &Path, key: &Key, change: impl FnOnce(&mut Bundle)) -> PathBuf {
+        self.write_as(to, key, change, |text| text)
+    }
+
+    /// The same, where `text` may spoil what bundle.json says in words that no [`Bundle`] has.
+    pub(crate) fn write_as(
+        mut self,
+        to: &Path,
+        key: &Key,
+        change: impl FnOnce(&mut Bundle),
+        text: impl FnOnce(String) -> String,
+    ) -> PathBuf {
         fs::create_dir_all(to).unwrap();
         for (at, bytes) in self.stream.chunks(SPLIT).enumerate() {
             let name = part_name(at + 1);
@@ -117,9 +175,10 @@ impl Maker {
         }
         fs::write(to.join("README.txt"), "for people\n").unwrap();
         change(&mut self.bundle);
-        fs::write(to.join("bundle.json"), self.bundle.to_bytes()).unwrap();
+        let json = text(String::from_utf8(self.bundle.to_bytes()).unwrap());
+        fs::write(to.join("bundle.json"), &json).unwrap();
         let mut files = vec![("README.txt".to_owned(), Digest::of(b"for people\n"))];
-        files.push(("bundle.json".to_owned(), Digest::of(&self.bundle.to_bytes())));
+        files.push(("bundle.json".to_owned(), Digest::of(json.as_bytes())));
         // A part whose name is none can be in no signature: then the one is signed that lies there.
         for (at, part) in self.bundle.parts.iter().enumerate() {
             let name = if RelativePath::new(part.name.as_str()).is_ok() {
@@ -140,7 +199,7 @@ fn carried(model: &Model, manifest: &Manifest, path: &RelativePath, runs: &Runs)
     let run = |(first, last)| {
         bytes[all[first as usize].offset as usize..all[last as usize].end() as usize].to_vec()
     };
-    runs.iter().flat_map(run).collect()
+    runs.iter().map(run).collect::<Vec<_>>().concat()
 }
 
 /// Who signs.
@@ -157,6 +216,22 @@ impl Key {
         let signature = key.sign("bundle", &files.collect(), &["model.sig"]).unwrap();
         fs::write(folder.join("model.sig"), signature).unwrap();
     }
+}
+
+/// What lies in a folder, signed as it is, and more.
+pub(crate) fn sign_folder(key: &Key, folder: &Path, more: &[(&str, &[u8])]) {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let mut files: Vec<(String, Digest)> = entries
+        .filter(|entry| entry.file_name() != "model.sig")
+        .map(|entry| (entry.file_name().into_string().unwrap(), Digest::of(&fs::read(entry.path()).unwrap())))
+        .collect();
+    for (name, bytes) in more {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        files.push(((*name).to_owned(), Digest::of(bytes)));
+    }
+    key.sign(folder, &files);
 }
 
 /// A site with a state folder of its own.
@@ -202,6 +277,23 @@ impl Site {
         let (code, said) = run(&mut self.command(bundle));
         assert_eq!(self.held(), before, "{said}");
         refusal(code, &said)
+    }
+
+    /// The same in this process, which is faster.
+    pub(crate) fn import_here(&self, bundle: &Path) -> Result<Imported, ImportError> {
+        let state = self.path("state");
+        let store = Store::open(state.join("store")).unwrap();
+        let trusted = Trusted::find(Some(&self.key.0.public_key_pem()), None, &state)?;
+        let custody = Alone::new(&state, store.clone());
+        let (cancel, (progress, _)) = (CancellationToken::new(), watch::channel(ImportProgress::default()));
+        let importer = Importer {
+            store: &store,
+            custody: &custody,
+            trusted: &trusted,
+            cancel: &cancel,
+            progress: &progress,
+        };
+        importer.import(bundle)
     }
 
     pub(crate) fn held(&self) -> Vec<Digest> {

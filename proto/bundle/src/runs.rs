@@ -28,6 +28,12 @@ impl Runs {
         self.0.iter().copied()
     }
 
+    /// Whether this chunk is one of them.
+    pub fn contains(&self, chunk: u32) -> bool {
+        let after = self.0.partition_point(|(first, _)| *first <= chunk);
+        self.0[..after].last().is_some_and(|(_, last)| chunk <= *last)
+    }
+
     /// The highest number.
     pub fn last(&self) -> u32 {
         self.0.last().map_or(0, |(_, last)| *last)
@@ -101,6 +107,7 @@ mod tests {
             let runs = Runs::of(chunks.iter().copied()).unwrap();
             prop_assert_eq!(runs.to_string().parse::<Runs>().unwrap(), runs.clone());
             let back: Vec<u32> = runs.iter().flat_map(|(first, last)| first..=last).collect();
+            prop_assert!((0..201).all(|chunk| runs.contains(chunk) == chunks.contains(&chunk)));
             prop_assert_eq!(back, chunks.into_iter().collect::<Vec<_>>());
         }
     }

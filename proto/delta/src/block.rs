@@ -1,7 +1,7 @@
 //! One chunk as a block and back: XOR with the base's bytes, byte planes, zstd. A block decodes on its own, so a killed
 //! decode or download goes on at the next one, and what both sides need is a few times the length of a chunk.
 
-use crate::{DeltaError, Method, Record, planes};
+use crate::{DeltaError, Method, Record, frame, planes};
 
 /// Of levels 1 to 9 the sizes of planes differ by under 2%, and the time by ten times.
 const LEVEL: i32 = 1;
@@ -97,14 +97,16 @@ impl Decoder {
     /// compared with the chunk's BLAKE3: a base that is not what it should be shows there and nowhere else.
     ///
     /// # Errors
-    /// [`DeltaError::BadBlock`] for a block that is not exactly as long as the chunk; no more memory than that is used.
+    /// [`DeltaError::BadBlock`] for a block that is not one frame of exactly the chunk's length; no more memory than that is
+    /// used.
     pub fn decode(&mut self, record: &Record, block: &[u8], bytes: &mut [u8]) -> Result<(), DeltaError> {
         let expected = bytes.len();
         let bad = |why: String| DeltaError::BadBlock { expected, why };
+        frame::check(block, expected).map_err(bad)?;
         if record.base.is_none() {
             bytes.fill(0);
         }
-        // The buffer's length is the limit: a block that would become longer is an error of zstd's.
+        // The buffer's length is the limit: a block that becomes longer than it says is an error of zstd's.
         self.planes.resize(expected, 0);
         let length = self
             .zstd

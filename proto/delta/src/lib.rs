@@ -7,6 +7,7 @@
 mod block;
 mod catalog;
 mod error;
+mod frame;
 mod index;
 mod layout;
 mod plan;

@@ -99,29 +99,6 @@ fn torn_swollen_and_damaged_tails_are_refused() {
     }
 }
 
-/// 64 KiB of zeros are a few bytes: a block that says one chunk and holds a million of them stops at the chunk's end.
-#[test]
-fn bombs_stop_at_the_length_of_their_chunk() {
-    let bomb = zstd::bulk::compress(&vec![0; 256 << 20], 1).unwrap();
-    let mut decoder = Decoder::new().unwrap();
-    let record = Record {
-        file: 0,
-        chunk: 0,
-        length: 4_096,
-        base: None,
-        width: 1,
-        offset: 8,
-        stored: u32::try_from(bomb.len()).unwrap(),
-    };
-    let mut bytes = vec![0; 4_096];
-    assert_eq!(decoder.decode(&record, &bomb, &mut bytes).unwrap_err().name(), "BadBlock");
-    let small = zstd::bulk::compress(&[0; 4_095], 1).unwrap();
-    assert_eq!(decoder.decode(&record, &small, &mut bytes).unwrap_err().name(), "BadBlock");
-    let right = zstd::bulk::compress(&[7; 4_096], 1).unwrap();
-    decoder.decode(&record, &right, &mut bytes).unwrap();
-    assert!(bytes.iter().all(|byte| *byte == 7));
-}
-
 proptest! {
     /// Whatever a block holds, it ends in the chunk's length of bytes or in a named refusal.
     #[test]

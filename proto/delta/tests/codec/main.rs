@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
+mod frames;
 mod hostile;
 mod pairs;
 mod sizes;
