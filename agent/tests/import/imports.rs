@@ -1,6 +1,6 @@
-//! Bundles that are right: whole ones, ones that build upon what the site has, and imports that were killed.
+//! Bundles that are right: whole ones, and ones that build upon what the site has.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::fs;
 
 use nave_agent::store::Store;
 use nave_agent_plan::Imports;
@@ -112,36 +112,4 @@ fn a_base_that_is_damaged_is_named_and_the_bundle_is_not_blamed() {
     let (code, reason, message) = site.refused(&upon.write(&site.path("upon"), &site.key, |_| {}));
     assert_eq!((code, reason.as_str()), (3, "BaseDamaged"), "{message}");
     assert!(message.contains("chunk 0 of"), "{message}");
-}
-
-#[test]
-fn killed_at_random_moments_it_goes_on_and_shows_nothing_that_is_not_whole() {
-    let site = Site::new();
-    let model = Model::new("1.0.0", &[("model.bin", noise(5, 96 * MIB)), ("labels.txt", noise(6, 5_000))]);
-    let bundle = Maker::new(1).carry(&model, None).write(&site.path("bundle"), &site.key, |_| {});
-    let mut kills = 0;
-    while kills < 20 {
-        let mut child = site.command(&bundle).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(rand::random_range(20..120)));
-        child.kill().unwrap();
-        let ended = child.wait().unwrap();
-        if ended.success() {
-            break;
-        }
-        kills += 1;
-        for held in site.held() {
-            assert_eq!(held, model.manifest().digest());
-            site.assert_holds(&model);
-        }
-    }
-    assert!(kills > 0, "it was faster than every kill");
-    let said = site.import(&bundle);
-    site.assert_holds(&model);
-    let version = &said["versions"][0];
-    if version["alreadyThere"] == json!(false) {
-        let bytes = |field: &str| version[field].as_u64().unwrap();
-        assert_eq!(bytes("bytesRead") + bytes("bytesResumed"), bytes("bytes"), "{said}");
-        assert!(bytes("bytesResumed") > 0, "{kills} kills: {said}");
-    }
-    assert_eq!(fs::read_dir(site.path("state/store/staging")).unwrap().count(), 0);
 }

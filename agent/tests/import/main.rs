@@ -4,5 +4,6 @@
 
 mod hostile;
 mod imports;
+mod kills;
 mod maker;
 mod refusals;
