@@ -28,6 +28,7 @@ pub(super) async fn forward(
     request: Request,
 ) -> Response {
     let path = request.uri().path().to_owned();
+    let presigned = request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="));
     let fault = if request.method() == Method::GET { shared.next_fault(&path) } else { None };
     let (latency, clock_off) = {
         let orders = shared.orders();
@@ -39,9 +40,8 @@ pub(super) async fn forward(
         Some((status, document)) => (status, document).into_response(),
         None => match ask(&shared, request).await {
             Ok(answer) => {
-                let passed =
-                    Passed { connection: connection.0, path, begin: begin(&answer), bytes: 0, fault };
-                pass_on(shared, passed, answer)
+                let (connection, begin) = (connection.0, begin(&answer));
+                pass_on(shared, Passed { connection, path, presigned, begin, bytes: 0, fault }, answer)
             }
             Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
         },

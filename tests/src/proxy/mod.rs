@@ -64,6 +64,8 @@ pub struct Passed {
     pub connection: u64,
     /// Of the object.
     pub path: String,
+    /// Asked for by a presigned URL, as spokes do; the hub and the CLI sign each request in its head.
+    pub presigned: bool,
     /// The object's first byte that was sent.
     pub begin: u64,
     /// Bytes that were sent on.
