@@ -41,6 +41,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* The ConfigMap that holds the PEM of these values (bundleTrust, s3Ca); empty = there is none. */}}
+{{- define "nave-agent.pemConfigMap" -}}
+{{- $pem := index .root.Values .of -}}
+{{- if $pem.existingConfigMap -}}
+{{- $pem.existingConfigMap -}}
+{{- else if $pem.pem -}}
+{{- include "nave-agent.fullname" .root -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the schema cannot say, said once, in the user's words. */}}
 {{- define "nave-agent.check" -}}
 {{- with .Values.hub.address -}}
@@ -50,6 +60,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- if and .Values.joinToken.value .Values.joinToken.existingSecret -}}
 {{- fail "joinToken: give value or existingSecret, not both" -}}
+{{- end -}}
+{{- range $of := list "bundleTrust" "s3Ca" -}}
+{{- $pem := index $.Values $of -}}
+{{- if and $pem.pem $pem.existingConfigMap -}}
+{{- fail (printf "%s: give pem or existingConfigMap, not both" $of) -}}
+{{- end -}}
 {{- end -}}
 {{- if and (eq .Values.store.type "hostPath") (not .Values.store.hostPath.path) -}}
 {{- fail "store.hostPath.path: required with store.type hostPath" -}}
@@ -84,6 +100,12 @@ facts:
 {{- end }}
 {{- with .Values.maxConcurrentRanges }}
 maxConcurrentRanges: {{ . }}
+{{- end }}
+{{- if include "nave-agent.pemConfigMap" (dict "root" . "of" "bundleTrust") }}
+bundleTrustFile: /etc/nave/bundle-trust/trust.pem
+{{- end }}
+{{- if include "nave-agent.pemConfigMap" (dict "root" . "of" "s3Ca") }}
+s3CaFile: /etc/nave/s3-ca/ca.pem
 {{- end }}
 {{- if .Values.peer.enabled }}
 peer:

@@ -7,6 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
+use nave_agent::config::{ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
 use nave_tests::Tools;
 
 const CHARTS: [&str; 2] = ["nave-operator", "nave-agent"];
@@ -54,6 +55,13 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("nave-agent", "runtimes.files=null", &["runtimes: both are null"]),
     ("nave-agent", "runtimes.hook.timeout=1m", &["runtimes.hook: give either command or url"]),
     ("nave-agent", "runtimes.hook.url=ftp://x", &["/runtimes/hook/url"]),
+    ("nave-agent", "bundleTrust.pem=key", &["/bundleTrust/pem", "'key'"]),
+    (
+        "nave-agent",
+        "s3Ca.pem=-----BEGIN CERTIFICATE-----,s3Ca.existingConfigMap=x",
+        &["s3Ca: give pem or existingConfigMap, not both"],
+    ),
+    ("nave-agent", "s3Ca.pem=-----BEGIN PUBLIC KEY-----", &["/s3Ca/pem"]),
     ("nave-agent", "labels.line=3", &["/labels/line", "want string"]),
     ("nave-agent", "maxConcurrentRanges=0", &["/maxConcurrentRanges", "minimum"]),
     ("nave-agent", "replicas=2", &["additional properties 'replicas' not allowed"]),
@@ -119,6 +127,72 @@ fn assert_restricted(pod: &serde_yaml::Value, of: &str) {
         assert!(container["resources"]["limits"]["memory"].is_string(), "{of}");
         assert!(container["livenessProbe"].is_mapping() && container["readinessProbe"].is_mapping(), "{of}");
     }
+}
+
+/// Each field of the agent's configuration has a value: a new one that has none does not compile here, or is missing.
+#[test]
+fn api_chart_of_the_agent_can_say_everything_that_its_configuration_can() {
+    let values = chart("nave-agent").join("ci/everything.yaml").display().to_string();
+    let output = helm(&["template", "r", "nave-agent", "--values", &values]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rendered = documents(&String::from_utf8_lossy(&output.stdout));
+    let map = rendered.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    let config: ConfigFile = serde_yaml::from_str(map["data"]["agent.yaml"].as_str().unwrap()).unwrap();
+    let ConfigFile {
+        hub,
+        cluster,
+        ca_hash,
+        join_token_file,
+        state_dir,
+        http_listen,
+        labels,
+        facts,
+        max_concurrent_ranges,
+        s3_ca_file,
+        bundle_trust_file,
+        runtimes,
+        storage: StorageFile { quota, high_watermark, low_watermark },
+        peer,
+    } = &config;
+    let texts = [hub, cluster, ca_hash, http_listen, quota];
+    assert!(texts.into_iter().all(Option::is_some), "{config:?}");
+    let paths = [join_token_file, state_dir, s3_ca_file, bundle_trust_file];
+    assert!(paths.into_iter().all(Option::is_some), "{config:?}");
+    assert!(!labels.is_empty() && !facts.is_empty() && max_concurrent_ranges.is_some(), "{config:?}");
+    assert!(high_watermark.is_some() && low_watermark.is_some(), "{config:?}");
+    let PeerFile { listen, advertise } = peer.as_ref().unwrap();
+    assert!(!listen.is_empty() && advertise.is_some(), "{config:?}");
+    let RuntimesFile { files, hook } = runtimes.as_ref().unwrap();
+    let FilesFile { dir } = files.as_ref().unwrap();
+    // A hook is a command or an address; node-folder.yaml has the other one.
+    let HookFile { command, url, health_url, timeout } = hook.as_ref().unwrap();
+    assert!(dir.is_some() && command.is_empty() && url.is_some(), "{config:?}");
+    assert!(health_url.is_some() && timeout.is_some(), "{config:?}");
+
+    let pod = pods(&String::from_utf8_lossy(&output.stdout)).remove(0);
+    for file in [join_token_file, s3_ca_file, bundle_trust_file] {
+        let source = mounted(&pod, file.as_ref().unwrap());
+        let own = source["configMap"]["name"] == map["metadata"]["name"];
+        let key = source["key"].as_str().unwrap();
+        assert!(!own || map["data"][key].as_str().unwrap().contains("BEGIN PUBLIC KEY"), "{file:?}");
+    }
+    assert_eq!(mounted(&pod, s3_ca_file.as_ref().unwrap())["configMap"]["name"], "corporate");
+    assert_eq!(mounted(&pod, s3_ca_file.as_ref().unwrap())["key"], "root.pem");
+}
+
+/// The volume that a file of the pod comes from, with the key that it is under.
+fn mounted(pod: &serde_yaml::Value, file: &Path) -> serde_yaml::Value {
+    let folder = file.parent().unwrap().to_str().unwrap();
+    let mounts = pod["containers"][0]["volumeMounts"].as_sequence().unwrap();
+    let mount = mounts.iter().find(|mount| mount["mountPath"] == folder).unwrap();
+    let mut volumes = pod["volumes"].as_sequence().unwrap().iter();
+    let volume = volumes.find(|volume| volume["name"] == mount["name"]).unwrap();
+    let source = if volume["secret"].is_mapping() { &volume["secret"] } else { &volume["configMap"] };
+    let item = &source["items"][0];
+    assert_eq!(item["path"], file.file_name().unwrap().to_str().unwrap(), "{file:?}");
+    let mut found = volume.clone();
+    found["key"] = item["key"].clone();
+    found
 }
 
 #[test]
