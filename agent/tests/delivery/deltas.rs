@@ -17,7 +17,7 @@ use crate::{
     world::{MIB, Source, World, manifest_of, noise, objects},
 };
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// 77 bytes are too few for a block.
 const SIZE: usize = 24 * MIB + 77;
@@ -66,26 +66,39 @@ fn catalog(offer: &Offer) -> Vec<u8> {
     catalog.to_bytes()
 }
 
-/// Version 2 with its delta from version 1.
-fn published() -> (Digest, BTreeMap<String, Vec<u8>>, String) {
-    let (object, offer) = delta(&version_1(), &version_2());
-    let (digest, mut objects) = objects(&version_2());
+/// A version with its delta from another, and where that lies.
+pub(crate) fn published(base: &Files, target: &Files) -> (Digest, BTreeMap<String, Vec<u8>>, String) {
+    let (object, offer) = delta(base, target);
+    let (digest, mut objects) = objects(target);
     let path = delta_path(&offer.base).to_string();
     objects.insert(path.clone(), object);
     objects.insert(catalog_path().to_string(), catalog(&offer));
     (digest, objects, path)
 }
 
-/// A spoke that holds version 1 and is to have version 2 of these objects.
-async fn before_version_2(digest: Digest, objects: BTreeMap<String, Vec<u8>>) -> World {
-    let version_1 = version_1();
-    let mut world = World::new(version_1.iter().map(|(path, bytes)| (path.as_str(), bytes.clone()))).await;
+/// A spoke that holds the base and is to have the target of these objects.
+pub(crate) async fn spoke_with(
+    base: Files,
+    target: Files,
+    digest: Digest,
+    objects: BTreeMap<String, Vec<u8>>,
+) -> World {
+    let mut world = World::new(base.iter().map(|(path, bytes)| (path.as_str(), bytes.clone()))).await;
     world.pull().await.unwrap();
     world.server = Server::start(objects).await;
     world.source = Source::of(&world.server);
-    world.files = version_2();
+    world.files = target;
     world.digest = digest;
     world
+}
+
+/// Version 2 with its delta from version 1.
+fn published_2() -> (Digest, BTreeMap<String, Vec<u8>>, String) {
+    published(&version_1(), &version_2())
+}
+
+async fn before_version_2(digest: Digest, objects: BTreeMap<String, Vec<u8>>) -> World {
+    spoke_with(version_1(), version_2(), digest, objects).await
 }
 
 fn asked(world: &World, path: &str) -> usize {
@@ -102,7 +115,7 @@ async fn without_the_delta(world: &World) -> Progress {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spoke_with_the_base_fetches_the_delta_and_what_it_lacks() {
-    let (digest, objects, path) = published();
+    let (digest, objects, path) = published_2();
     let size = objects[&path].len() as u64;
     let world = before_version_2(digest, objects).await;
     let progress = world.pull().await.unwrap();
@@ -117,7 +130,7 @@ async fn a_spoke_with_the_base_fetches_the_delta_and_what_it_lacks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_base_nobody_asks_for_a_delta() {
-    let (digest, objects, _) = published();
+    let (digest, objects, _) = published_2();
     let mut world = World::new([("x", vec![1])]).await;
     world.server = Server::start(objects).await;
     world.source = Source::of(&world.server);
@@ -142,7 +155,7 @@ async fn a_missing_delta_costs_one_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_fails_at_the_delta_alone_is_done_without_it() {
-    let (digest, objects, path) = published();
+    let (digest, objects, path) = published_2();
     for object in [catalog_path().to_string(), path] {
         let world = before_version_2(digest, objects.clone()).await;
         world.server.script(move |seen| (seen.path == object).then_some(Fault::Status(500, "")));
@@ -152,7 +165,7 @@ async fn a_server_that_fails_at_the_delta_alone_is_done_without_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_indexes_that_lie_are_refused_and_counted() {
-    let (digest, good, path) = published();
+    let (digest, good, path) = published_2();
     let (_, offer) = delta(&version_1(), &version_2());
     let list = catalog_path().to_string();
     let (backwards, backwards_offer) = delta(&version_2(), &version_1());
@@ -185,7 +198,7 @@ async fn lists_and_indexes_that_lie_are_refused_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_of_another_size_or_without_ranges_is_done_without() {
-    let (digest, objects, path) = published();
+    let (digest, objects, path) = published_2();
     for fault in [Fault::OtherTotal, Fault::IgnoreRange] {
         let world = before_version_2(digest, objects.clone()).await;
         let path = path.clone();
@@ -202,7 +215,7 @@ async fn an_object_of_another_size_or_without_ranges_is_done_without() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_block_costs_its_chunk_and_nothing_else() {
-    let (digest, objects, path) = published();
+    let (digest, objects, path) = published_2();
     let world = before_version_2(digest, objects.clone()).await;
     let delta = path.clone();
     world.server.script(move |seen| (seen.path == delta).then_some(Fault::Flip(2_000)));
@@ -225,7 +238,7 @@ async fn a_base_that_was_damaged_on_the_disk_ends_the_delta_soon() {
         |blob| std::fs::remove_file(blob).unwrap(),
     ];
     for damage in damages {
-        let (digest, objects, _) = published();
+        let (digest, objects, _) = published_2();
         let world = before_version_2(digest, objects).await;
         let model = manifest_of(&version_1()).files().iter().find(|file| file.size > 100).unwrap().sha256;
         damage(&world.puller.store().blob_path(&model));
@@ -240,7 +253,7 @@ async fn a_base_that_was_damaged_on_the_disk_ends_the_delta_soon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_loses_the_block_that_was_under_way() {
-    let (digest, objects, path) = published();
+    let (digest, objects, path) = published_2();
     let size = objects[&path].len() as u64;
     let world = before_version_2(digest, objects).await;
     let asked = AtomicU64::new(0);
@@ -278,7 +291,7 @@ async fn killed_during_a_delta_it_goes_on_where_it_was() {
         let key = move |path: String| format!("bucket/vit/{version}/{path}");
         objects.into_iter().map(|(path, bytes)| (key(path), bytes)).collect::<BTreeMap<_, _>>()
     };
-    let (_, second, path) = published();
+    let (_, second, path) = published_2();
     let size = second[&path].len();
     let mut all = below("1", objects(&version_1()).1);
     all.extend(below("2", second));

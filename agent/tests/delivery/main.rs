@@ -6,6 +6,7 @@ mod collecting;
 mod crash;
 mod deltas;
 mod faults;
+mod memory;
 mod peers;
 mod plain;
 mod pulls;

@@ -6,4 +6,5 @@ mod hostile;
 mod imports;
 mod kills;
 mod maker;
+mod memory;
 mod refusals;

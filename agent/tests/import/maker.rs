@@ -55,6 +55,7 @@ impl Model {
 }
 
 /// A bundle on its way into a folder.
+#[derive(Clone)]
 pub(crate) struct Maker {
     pub(crate) bundle: Bundle,
     pub(crate) stream: Vec<u8>,

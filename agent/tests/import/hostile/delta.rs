@@ -21,20 +21,26 @@ pub(super) struct Forged {
 }
 
 impl Forged {
-    /// `change` may put another block in the place of each.
+    /// From the world's base to its target. `change` may put another block in the place of each.
     pub(super) fn new(world: &World, change: impl Fn(usize, Block) -> Block) -> Self {
-        let (from, to) = (Layout::new(world.base.manifest()), Layout::new(world.target.manifest()));
+        let forged = Self::between(&world.base, &world.target, change);
+        assert_eq!(forged.index.len(), HEAD + 2 * RECORD, "both chunks of the weights have changed");
+        forged
+    }
+
+    fn between(base: &Model, target: &Model, change: impl Fn(usize, Block) -> Block) -> Self {
+        let (from, to) = (Layout::new(base.manifest()), Layout::new(target.manifest()));
         let mut writer = IndexWriter::new(from.manifest().digest(), to.manifest().digest());
         let mut encoder = Encoder::new().unwrap();
         let mut blocks = MAGIC.to_vec();
-        let recipes = plan(&from, &to);
-        assert_eq!(recipes.len(), 2, "both chunks of the weights have changed");
-        for (at, recipe) in recipes.iter().enumerate() {
-            let bytes = |model: &Model, begin: u64| {
-                model.files["model.bin"][begin as usize..][..recipe.length as usize].to_vec()
+        for (at, recipe) in plan(&from, &to).iter().enumerate() {
+            let span = recipe.base.unwrap();
+            let bytes = |model: &'_ Model, layout: &Layout, file: usize, begin: u64| {
+                let path = layout.manifest().files()[file].path.as_str();
+                model.files[path][begin as usize..][..recipe.length as usize].to_vec()
             };
-            let base = bytes(&world.base, recipe.base.unwrap().offset);
-            let chunk = bytes(&world.target, recipe.offset);
+            let chunk = bytes(target, &to, recipe.file, recipe.offset);
+            let base = bytes(base, &from, span.file, span.offset);
             let block = encoder.encode(&chunk, Some(&base), recipe.width).unwrap().unwrap();
             let block = change(at, block);
             writer.push(recipe, &block);
@@ -61,6 +67,13 @@ impl Forged {
         change(&mut load);
         Maker::new(5).load(load).write(to, &world.site.key, |_| {});
     }
+}
+
+/// What a right delta from one version to another is in a bundle.
+pub(crate) fn load(base: &Model, target: &Model) -> Load {
+    let mut load = Load::of(target, Some(base), Default::default());
+    (load.delta, load.index) = Forged::between(base, target, |_, block| block).finish();
+    load
 }
 
 /// The forgery without a change is a good bundle: what is refused is what was changed.

@@ -3,7 +3,7 @@
 
 mod bombs;
 mod contents;
-mod delta;
+pub(crate) mod delta;
 mod names;
 
 use std::{error::Error as _, fs, path::Path};
@@ -102,6 +102,7 @@ struct World {
     site: Site,
     base: Model,
     target: Model,
+    whole: Maker,
 }
 
 impl World {
@@ -115,12 +116,13 @@ impl World {
         let site = Site::new();
         let bundle = Maker::new(1).carry(&base, None).write(&site.path("base"), &site.key, |_| {});
         site.import_here(&bundle).unwrap();
-        Self { site, base, target }
+        let whole = Maker::new(5).carry(&target, None);
+        Self { site, base, target, whole }
     }
 
     /// A bundle that needs nothing else.
     fn whole(&self) -> Maker {
-        Maker::new(5).carry(&self.target, None)
+        self.whole.clone()
     }
 
     /// What is wrong with the refusal of this case.
