@@ -9,7 +9,9 @@ use std::{
 };
 
 use nave_agent::pull::Progress;
-use nave_delta::{Catalog, Encoder, IndexWriter, Layout, MAGIC, Offer, catalog_path, delta_path, plan};
+use nave_delta::{
+    Block, Catalog, Encoder, IndexWriter, Layout, MAGIC, Offer, catalog_path, delta_path, plan,
+};
 use nave_names::Digest;
 
 use crate::{
@@ -36,19 +38,21 @@ fn version_2() -> Files {
     [("model.bin".to_owned(), bytes), ("labels.txt".to_owned(), b"crack, stain".to_vec())].into()
 }
 
-/// The delta object between two versions, and what the list of deltas says of it.
-fn delta(base: &Files, target: &Files) -> (Vec<u8>, Offer) {
+/// The delta object between two versions, and what the list of deltas says of it. `change` may put another block in the place
+/// of each.
+fn delta(base: &Files, target: &Files, change: impl Fn(usize, Block) -> Block) -> (Vec<u8>, Offer) {
     let (from, to) = (Layout::new(manifest_of(base)), Layout::new(manifest_of(target)));
     let mut writer = IndexWriter::new(from.manifest().digest(), to.manifest().digest());
     let mut encoder = Encoder::new().unwrap();
     let mut object = MAGIC.to_vec();
     let path = |layout: &Layout, file: usize| layout.manifest().files()[file].path.to_string();
-    for recipe in plan(&from, &to) {
+    for (at, recipe) in plan(&from, &to).into_iter().enumerate() {
         let range = recipe.offset as usize..recipe.offset as usize + recipe.length as usize;
         let chunk = &target[&path(&to, recipe.file)][range];
         let base =
             recipe.base.map(|span| &base[&path(&from, span.file)][span.offset as usize..][..chunk.len()]);
         if let Some(block) = encoder.encode(chunk, base, recipe.width).unwrap() {
+            let block = change(at, block);
             writer.push(&recipe, &block);
             object.extend(&block.bytes);
         }
@@ -68,7 +72,16 @@ fn catalog(offer: &Offer) -> Vec<u8> {
 
 /// A version with its delta from another, and where that lies.
 pub(crate) fn published(base: &Files, target: &Files) -> (Digest, BTreeMap<String, Vec<u8>>, String) {
-    let (object, offer) = delta(base, target);
+    published_with(base, target, |_, block| block)
+}
+
+/// The same with other blocks.
+pub(crate) fn published_with(
+    base: &Files,
+    target: &Files,
+    change: impl Fn(usize, Block) -> Block,
+) -> (Digest, BTreeMap<String, Vec<u8>>, String) {
+    let (object, offer) = delta(base, target, change);
     let (digest, mut objects) = objects(target);
     let path = delta_path(&offer.base).to_string();
     objects.insert(path.clone(), object);
@@ -166,9 +179,9 @@ async fn a_server_that_fails_at_the_delta_alone_is_done_without_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_indexes_that_lie_are_refused_and_counted() {
     let (digest, good, path) = published_2();
-    let (_, offer) = delta(&version_1(), &version_2());
+    let (_, offer) = delta(&version_1(), &version_2(), |_, block| block);
     let list = catalog_path().to_string();
-    let (backwards, backwards_offer) = delta(&version_2(), &version_1());
+    let (backwards, backwards_offer) = delta(&version_2(), &version_1(), |_, block| block);
     let mut damaged = good[&path].clone();
     let at = damaged.len() - 60;
     damaged[at] ^= 1;
