@@ -74,9 +74,10 @@ impl Planner {
         planner.versions =
             versions.map(|(key, object)| (key.clone(), Arc::new(Version::new(Arc::clone(object))))).collect();
         planner.catalogue = Catalogue::new(planner.versions.values().cloned());
-        for object in world.policies.values() {
-            planner.upsert_policy(Arc::clone(object));
-        }
+        let parsed = |(key, object): (&PolicyKey, &Arc<PlacementPolicy>)| {
+            Arc::new(Policy::new(key.clone(), Arc::clone(object)))
+        };
+        planner.put_policies(&world.policies.iter().map(parsed).collect::<Vec<_>>());
         planner
     }
 
@@ -178,9 +179,18 @@ impl Planner {
             return;
         }
         self.remove_policy(&key);
-        let model = policy.model().to_owned();
-        self.policies.insert(key, Slot::new(policy, &self.catalogue, self.spokes.values()));
-        self.company_changed(&model);
+        self.put_policies(&[policy]);
+    }
+
+    fn put_policies(&mut self, policies: &[Arc<Policy>]) {
+        // So many share one walk over the clusters; what a walk holds twice stays small beside what the planner keeps.
+        const AT_ONCE: usize = 64;
+        for some in policies.chunks(AT_ONCE) {
+            let slots = Slot::some(some, &self.catalogue, self.spokes.values());
+            self.policies.extend(slots.into_iter().map(|slot| (slot.policy.key.clone(), slot)));
+        }
+        let models: BTreeSet<&str> = policies.iter().map(|policy| policy.model()).collect();
+        models.into_iter().for_each(|model| self.company_changed(model));
     }
 
     /// Takes a policy out.

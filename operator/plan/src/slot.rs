@@ -50,27 +50,39 @@ enum Again {
 }
 
 impl Slot {
-    /// A policy with everything to decide.
-    pub(crate) fn new<'a>(
-        policy: Arc<Policy>,
+    /// Policies with everything to decide. Each cluster is shown to all of them before the next one is: to read what it says
+    /// from memory is what many clusters and many policies cost most.
+    pub(crate) fn some<'a>(
+        policies: &[Arc<Policy>],
         catalogue: &Catalogue,
         spokes: impl Iterator<Item = &'a Spoke>,
-    ) -> Self {
-        let version = target(&policy, catalogue);
-        let member = |spoke| {
-            let member = Member::of(&policy, version.as_deref(), spoke)?;
-            Some((Arc::clone(member.name()), member))
+    ) -> Vec<Self> {
+        let slots = policies.iter().map(|policy| (Self::new(Arc::clone(policy), catalogue), Vec::new()));
+        let mut slots: Vec<(Self, Vec<(Name, Member)>)> = slots.collect();
+        for spoke in spokes {
+            for (slot, members) in &mut slots {
+                let member = Member::of(&slot.policy, slot.version.as_deref(), spoke);
+                members.extend(member.map(|member| (Arc::clone(member.name()), member)));
+            }
+        }
+        let filled = |(mut slot, members): (Self, Vec<(Name, Member)>)| {
+            slot.members = members.into_iter().collect();
+            slot.tally = Tally::of(&slot.policy, slot.members.values());
+            slot
         };
-        let members: BTreeMap<Name, Member> = spokes.filter_map(member).collect();
+        slots.into_iter().map(filled).collect()
+    }
+
+    fn new(policy: Arc<Policy>, catalogue: &Catalogue) -> Self {
         Self {
-            tally: Tally::of(&policy, members.values()),
-            members,
+            version: target(&policy, catalogue),
+            policy,
+            members: BTreeMap::new(),
+            tally: Tally::default(),
             outcome: None,
             alone: false,
             again: Again::Placement,
             claims_moved: false,
-            version,
-            policy,
         }
     }
 
@@ -202,9 +214,14 @@ impl Slot {
         self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
         let seats = rolled.seats.into_iter();
         let asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
+        // A step mostly asks the same of all its clusters.
+        let mut shared = Arc::new(Held::default());
         for (name, held) in asked {
+            if *shared != held {
+                shared = Arc::new(held);
+            }
             if let Some(member) = self.members.get_mut(&name) {
-                member.ask(Asked::This(Box::new(held)), moved);
+                member.ask(Asked::This(Arc::clone(&shared)), moved);
             }
         }
     }
@@ -244,9 +261,9 @@ fn target(policy: &Policy, catalogue: &Catalogue) -> Option<Arc<Version>> {
 /// What is asked of a cluster that is not selected: what it serves, if another policy has it, until that one tells it.
 fn asked_of_others<'a>(member: &Member, claim: &impl Fn(&Name) -> Option<Claim<'a>>) -> Asked {
     let taken = !member.is_outranked() || claim(member.name()).is_some_and(|claim| claim.serves);
-    match &member.held.serve {
+    match &member.held().serve {
         Some(serve) if !taken => {
-            Asked::This(Box::new(Held { serve: Some(serve.clone()), ..Held::default() }))
+            Asked::This(Arc::new(Held { serve: Some(serve.clone()), ..Held::default() }))
         }
         Some(_) | None => Asked::Nothing,
     }

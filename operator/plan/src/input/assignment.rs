@@ -1,10 +1,11 @@
 //! Assignment: one ClusterAssignment, sorted so that a policy finds its entries and its rows without a walk.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, ops::Range, sync::Arc};
 
 use jiff::Timestamp;
 use nave_crds::{Action, AssignmentEntry, ClusterAssignment, EntryStatus, Phase};
 
+use super::Policy;
 use crate::PolicyKey;
 
 /// One ClusterAssignment; an empty one stands for a cluster that has none yet.
@@ -37,7 +38,41 @@ pub(crate) struct Held {
     pub(crate) wait: Option<Option<Timestamp>>,
 }
 
+/// Where an assignment keeps its spoke's rows for one model.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows(Range<usize>);
+
+static NOTHING: Held = Held { serve: None, prefetch: None, wait: None };
+
 impl Held {
+    pub(crate) fn nothing() -> &'static Self {
+        &NOTHING
+    }
+
+    /// What these entries of one policy say of its model. Of two entries of a kind the one that was told last counts.
+    pub(crate) fn of<'a>(entries: impl Iterator<Item = &'a AssignmentEntry>, policy: &Policy) -> Self {
+        // Of a million entries nearly all name the target: those share one text.
+        let version = |name: &str| match *policy.target_name == *name {
+            true => Arc::clone(&policy.target_name),
+            false => Arc::from(name),
+        };
+        let mut held = Self::default();
+        for entry in entries.filter(|entry| entry.model == policy.model()) {
+            let at = entry.told_at.as_ref().map(|at| at.0);
+            let told = || Told {
+                version: version(&entry.version),
+                at,
+                previous: entry.previous_version.as_deref().map(version),
+            };
+            match entry.action {
+                Action::Serve => latest(&mut held.serve, told()),
+                Action::Prefetch => latest(&mut held.prefetch, told()),
+                Action::Wait => held.wait = Some(at),
+            }
+        }
+        held
+    }
+
     /// Nothing is asked.
     pub(crate) fn is_empty(&self) -> bool {
         self.serve.is_none() && self.prefetch.is_none() && self.wait.is_none()
@@ -91,7 +126,7 @@ impl Assignment {
     pub(crate) fn entries_of<'a>(
         &'a self,
         policy: &'a PolicyKey,
-    ) -> impl Iterator<Item = &'a AssignmentEntry> + 'a {
+    ) -> impl Iterator<Item = &'a AssignmentEntry> + Clone + 'a {
         let entries = self.object.as_ref().map_or(&[][..], |object| &object.spec.entries);
         let from = self.order.partition_point(|index| {
             let entry = &entries[*index as usize];
@@ -103,50 +138,28 @@ impl Assignment {
             .take_while(move |entry| entry.namespace == policy.namespace && entry.policy == policy.name)
     }
 
-    /// What is stored of one policy for one model. Of two entries of a kind the one that was told last counts.
-    pub(crate) fn held(&self, policy: &PolicyKey, model: &str) -> Held {
-        let mut held = Held::default();
-        for entry in self.entries_of(policy).filter(|entry| entry.model == model) {
-            let at = entry.told_at.as_ref().map(|at| at.0);
-            let told = || Told {
-                version: Arc::from(entry.version.as_str()),
-                at,
-                previous: entry.previous_version.as_deref().map(Arc::from),
-            };
-            match entry.action {
-                Action::Serve => latest(&mut held.serve, told()),
-                Action::Prefetch => latest(&mut held.prefetch, told()),
-                Action::Wait => held.wait = Some(at),
-            }
-        }
-        held
+    /// Where the spoke's rows for one model are: looked up once, and then as often as anybody asks.
+    pub(crate) fn rows_of(&self, namespace: &str, model: &str) -> Rows {
+        let rows = self.status_rows();
+        let key = |index: &u32| {
+            let row = &rows[*index as usize];
+            (row.namespace.as_str(), row.model.as_str())
+        };
+        let from = self.rows.partition_point(|index| key(index) < (namespace, model));
+        let count = self.rows[from..].iter().take_while(|index| key(index) == (namespace, model)).count();
+        Rows(from..from + count)
     }
 
-    /// The spoke's rows for one model.
-    pub(crate) fn rows_of<'a>(
-        &'a self,
-        namespace: &'a str,
-        model: &'a str,
-    ) -> impl Iterator<Item = &'a EntryStatus> + 'a {
+    /// These rows, by version.
+    pub(crate) fn rows_in(&self, place: &Rows) -> impl Iterator<Item = &EntryStatus> {
         let rows = self.status_rows();
-        let from = self.rows.partition_point(|index| {
-            let row = &rows[*index as usize];
-            (row.namespace.as_str(), row.model.as_str()) < (namespace, model)
-        });
-        self.rows[from..]
-            .iter()
-            .map(move |index| &rows[*index as usize])
-            .take_while(move |row| row.namespace == namespace && row.model == model)
+        let indices = self.rows.get(place.0.clone()).unwrap_or_default();
+        indices.iter().map(move |index| &rows[*index as usize])
     }
 
     /// The spoke's row for one version.
-    pub(crate) fn row<'a>(
-        &'a self,
-        namespace: &'a str,
-        model: &'a str,
-        version: &str,
-    ) -> Option<&'a EntryStatus> {
-        self.rows_of(namespace, model).find(|row| row.version == version)
+    pub(crate) fn row(&self, namespace: &str, model: &str, version: &str) -> Option<&EntryStatus> {
+        self.rows_in(&self.rows_of(namespace, model)).find(|row| row.version == version)
     }
 
     /// Whether the spoke ever served this version, as far as its last activations tell.
@@ -160,7 +173,7 @@ impl Assignment {
 
     /// Whether the spoke serves any version of this model.
     pub(crate) fn serves_any(&self, namespace: &str, model: &str) -> bool {
-        self.rows_of(namespace, model).any(|row| row.phase == Phase::Serving)
+        self.rows_in(&self.rows_of(namespace, model)).any(|row| row.phase == Phase::Serving)
     }
 
     /// Whether any policy asks the spoke to hold this version.

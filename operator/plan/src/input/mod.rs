@@ -12,7 +12,7 @@ pub(crate) mod share;
 pub(crate) mod version;
 pub(crate) mod window;
 
-pub(crate) use assignment::{Assignment, Held, Told};
+pub(crate) use assignment::{Assignment, Held, Rows, Told};
 pub(crate) use cluster::{Cluster, Spoke};
 pub(crate) use policy::{Policy, StepSpec};
 pub(crate) use share::Share;

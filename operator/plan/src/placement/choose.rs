@@ -122,16 +122,15 @@ pub(crate) fn places_one_by_one(policy: &Policy) -> bool {
 /// Whether placement sees no difference between two states of one cluster.
 pub(crate) fn places_alike(policy: &Policy, a: &Member, b: &Member) -> bool {
     let placement = &policy.object.spec.placement;
-    let preferred = |member: &Member| Key::of(policy, member, 0).prefer_no_select;
-    (a.matched, a.chosen, &a.verdict) == (b.matched, b.chosen, &b.verdict)
-        && preferred(a) == preferred(b)
+    (a.matched, a.chosen, &a.verdict, a.prefer_no_select)
+        == (b.matched, b.chosen, &b.verdict, b.prefer_no_select)
         && placement.spread.iter().all(|one| a.label(&one.topology_key) == b.label(&one.topology_key))
         && placement.prioritizers.iter().all(|by| value(by, a) == value(by, b))
 }
 
 /// Why a cluster that another policy has is not this one's.
 fn lose(policy: &Policy, version: Option<&Version>, member: &Member, winner: Winner) -> Refusal {
-    let loses_all = winner.serves || member.held.serve.is_none();
+    let loses_all = winner.serves || member.held().serve.is_none();
     if loses_all
         && member.chosen
         && let Err(refusal) = judge(policy, version, &member.spoke, false)

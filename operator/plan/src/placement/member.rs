@@ -1,13 +1,18 @@
 //! Member: one cluster as one policy sees it. What the two alone say is made anew whenever the cluster, its assignment,
 //! the policy or its version changes, and at no other time; what was decided stands beside it.
 
+use std::sync::Arc;
+
+use nave_crds::{Action, EntryStatus, TaintEffect};
+
 use super::{
     exclusion::{Hold, Refusal, judge},
     rank::Key,
+    taints::untolerated,
 };
 use crate::{
     ExclusionReason, Name,
-    input::{Held, Policy, Spoke, Version},
+    input::{Held, Policy, Rows, Spoke, Version},
 };
 
 /// One cluster that concerns a policy: its labels match, or it has an entry of the policy.
@@ -19,8 +24,12 @@ pub(crate) struct Member {
     pub(crate) chosen: bool,
     /// Serve entries of this policy that are stored.
     pub(crate) serve_entries: usize,
-    /// What is stored for the policy's model.
-    pub(crate) held: Held,
+    /// What is stored for the policy's model; None = nothing.
+    held: Option<Box<Held>>,
+    /// Where the spoke's rows for the policy's model are.
+    rows: Rows,
+    /// PreferNoSelect taints that the policy does not tolerate.
+    pub(crate) prefer_no_select: u32,
     /// Whether it is fit, as far as other policies and clusters do not matter. A chosen one may be told nothing for now.
     pub(crate) verdict: Result<Option<Hold>, Refusal>,
     /// Decided: chosen, but told nothing for now.
@@ -52,7 +61,7 @@ pub(crate) enum Asked {
     Nothing,
     /// What is stored.
     Stored,
-    This(Box<Held>),
+    This(Arc<Held>),
 }
 
 /// A selected cluster that was told the target and either serves it, or is away and has not failed: whatever the time,
@@ -77,18 +86,21 @@ impl Member {
     /// What concerns a policy of a cluster; None where nothing does.
     pub(crate) fn of(policy: &Policy, version: Option<&Version>, spoke: &Spoke) -> Option<Self> {
         let matched = policy.selector.matches(spoke.cluster.labels());
-        let mut entries = spoke.assignment.entries_of(&policy.key).peekable();
-        let chosen = entries.peek().is_some();
+        let entries = spoke.assignment.entries_of(&policy.key);
+        let chosen = entries.clone().next().is_some();
         if !matched && !chosen {
             return None;
         }
-        let serve_entries = entries.filter(|entry| entry.action == nave_crds::Action::Serve).count();
-        let held = if chosen { spoke.assignment.held(&policy.key, policy.model()) } else { Held::default() };
+        let held = Held::of(entries.clone(), policy);
+        let tolerations = &policy.object.spec.placement.tolerations;
+        let avoided = untolerated(spoke.cluster.taints(), tolerations, TaintEffect::PreferNoSelect);
         Some(Self {
             matched,
             chosen,
-            serve_entries,
-            held,
+            serve_entries: entries.filter(|entry| entry.action == Action::Serve).count(),
+            held: (!held.is_empty()).then(|| Box::new(held)),
+            rows: spoke.assignment.rows_of(&policy.key.namespace, policy.model()),
+            prefer_no_select: u32::try_from(avoided.count()).unwrap_or(u32::MAX),
             verdict: judge(policy, version, spoke, chosen),
             hold: None,
             place: Place::Out,
@@ -120,9 +132,24 @@ impl Member {
         self.is_selected() || !self.chosen
     }
 
+    /// What is stored for the policy's model.
+    pub(crate) fn held(&self) -> &Held {
+        self.held.as_deref().unwrap_or(Held::nothing())
+    }
+
+    /// The spoke's rows for the policy's model.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &EntryStatus> {
+        self.spoke.assignment.rows_in(&self.rows)
+    }
+
+    /// The spoke's row for one version of it.
+    pub(crate) fn row(&self, version: &str) -> Option<&EntryStatus> {
+        self.rows().find(|row| row.version == version)
+    }
+
     /// What is asked of it; None = nothing.
     pub(crate) fn asked(&self) -> Option<&Held> {
-        self.asked.held(&self.held)
+        self.asked.held(self.held())
     }
 
     /// Whether it is this policy's, and told to serve: nobody else's entry stays then.
@@ -144,7 +171,7 @@ impl Member {
 
     /// Takes over what is asked of it; `moved` learns what that changes for others.
     pub(crate) fn ask(&mut self, asked: Asked, moved: &mut Moved) {
-        if asked.held(&self.held) == self.asked() {
+        if asked.held(self.held()) == self.asked() {
             return;
         }
         let claim = self.claim();

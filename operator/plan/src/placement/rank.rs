@@ -2,12 +2,9 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use nave_crds::TaintEffect;
-
 use super::{
     Member,
     score::{POINT, Scores, score, steady_gain},
-    taints::untolerated,
 };
 use crate::{Name, Ranked, input::Policy};
 
@@ -23,15 +20,16 @@ pub(crate) struct Key {
 impl Key {
     /// The key of a candidate with this score.
     pub(crate) fn of(policy: &Policy, member: &Member, total: i128) -> Self {
-        let cluster = &member.spoke.cluster;
-        let tolerations = &policy.object.spec.placement.tolerations;
-        let taints = untolerated(cluster.taints(), tolerations, TaintEffect::PreferNoSelect);
         Self {
             kept: Reverse(member.chosen && !policy.steady),
-            prefer_no_select: u32::try_from(taints.count()).unwrap_or(u32::MAX),
+            prefer_no_select: member.prefer_no_select,
             total: Reverse(total),
-            name: Arc::clone(&cluster.name),
+            name: Arc::clone(member.name()),
         }
+    }
+
+    fn before_the_name(&self) -> (Reverse<bool>, u32, Reverse<i128>) {
+        (self.kept, self.prefer_no_select, self.total)
     }
 
     /// What the next plan compares it by among the selected, all of which are chosen then.
@@ -49,7 +47,7 @@ pub(crate) struct Ranking {
 }
 
 /// One candidate.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 pub(crate) struct RankedMember {
     pub(crate) key: Key,
     /// Its position among the members.
@@ -58,7 +56,7 @@ pub(crate) struct RankedMember {
     candidate: usize,
 }
 
-/// Ranks the candidates, which are positions in `members`.
+/// Ranks the candidates, which are positions in `members`, which come by name.
 pub(crate) fn rank(policy: &Policy, members: &[&Member], candidates: &[usize]) -> Ranking {
     let chosen: Vec<&Member> = candidates.iter().map(|index| members[*index]).collect();
     let scores = score(&policy.object.spec.placement.prioritizers, &chosen);
@@ -67,7 +65,8 @@ pub(crate) fn rank(policy: &Policy, members: &[&Member], candidates: &[usize]) -
         RankedMember { key: Key::of(policy, members[*index], total), member: *index, candidate }
     };
     let mut order: Vec<RankedMember> = candidates.iter().enumerate().map(ranked).collect();
-    order.sort_unstable();
+    // Its position says the same of a member as its name, and ties are many.
+    order.sort_unstable_by_key(|one| (one.key.before_the_name(), one.member));
     Ranking { order, scores }
 }
 

@@ -136,7 +136,7 @@ fn advance(look: &Look<'_>, run: &mut Run, gates: &Gates, groups: &Groups, seats
 fn sit<'a>(look: &Look<'_>, run: &Run, busy: &[&'a Member], at_rest: &AtRest) -> (Groups, Vec<Seat<'a>>) {
     let (groups, group_of) = Groups::of(look.policy, busy, at_rest);
     let seat = |(member, group): (&&'a Member, usize)| {
-        let asked = Held { prefetch: tell::prefetch(look, run, member), ..member.held.clone() };
+        let asked = Held { prefetch: tell::prefetch(look, run, member), ..member.held().clone() };
         Seat {
             group,
             tell: false,

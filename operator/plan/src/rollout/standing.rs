@@ -96,8 +96,7 @@ fn counts(row: &EntryStatus, told_at: Option<Timestamp>) -> bool {
 
 /// Where a cluster is, given what is asked of it.
 pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member, asked: &Held) -> Standing {
-    let assignment = &member.spoke.assignment;
-    let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
+    let row = member.row(look.policy.target());
     let serve = asked.serve.as_ref();
     let target = serve.filter(|serve| *serve.version == *look.policy.target());
     let connected = member.spoke.cluster.connected();
@@ -113,7 +112,7 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member, asked: &Held
     let sent_back = target.is_none() && sent_back(run, asked);
     let over = connected && !held && serving_since.is_none() && flight_until.is_none();
     let late = over && target.is_some();
-    let lost = sent_back && serve.is_some_and(|told| lost(look, member, told, over));
+    let lost = sent_back && serve.is_some_and(|told| lost(member, told, over));
     let category = if connected && serving_since.is_some() {
         Category::Serving
     } else if reported || late || lost {
@@ -138,13 +137,12 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member, asked: &Held
 /// Until when a cluster is on the way to the version it was told; None = it is there, gave up, took too long, or is away.
 fn flight_until(look: &Look<'_>, member: &Member, told: &Told) -> Option<Timestamp> {
     let connected_since = member.spoke.cluster.connected_since?;
-    let assignment = &member.spoke.assignment;
     let is_target = *told.version == *look.policy.target();
-    if let Some(row) = assignment.row(look.namespace(), look.policy.model(), &told.version) {
+    if let Some(row) = member.row(&told.version) {
         // A cluster that is sent back, or overtaken by a new target, may never have left what it serves: then the spoke
         // has nothing new to report, and that it knows the newest entries is what makes its old report count.
-        let stored = member.held.serve.as_ref() == Some(told);
-        let fresh = counts(row, told.at) || (!is_target && stored && assignment.observed());
+        let stored = member.held().serve.as_ref() == Some(told);
+        let fresh = counts(row, told.at) || (!is_target && stored && member.spoke.assignment.observed());
         if fresh && row.phase == Phase::Serving || counts(row, told.at) && row.phase.is_failure() {
             return None;
         }
@@ -155,8 +153,8 @@ fn flight_until(look: &Look<'_>, member: &Member, told: &Told) -> Option<Timesta
 }
 
 /// Whether one that was sent back fails the version that it went back to, or did not get there while it could.
-fn lost(look: &Look<'_>, member: &Member, told: &Told, over: bool) -> bool {
-    match member.spoke.assignment.row(look.namespace(), look.policy.model(), &told.version) {
+fn lost(member: &Member, told: &Told, over: bool) -> bool {
+    match member.row(&told.version) {
         Some(row) if row.phase == Phase::Serving => false,
         Some(row) => over || row.phase.is_failure() && counts(row, told.at),
         None => over,
@@ -179,19 +177,17 @@ fn sent_back(run: &Run, asked: &Held) -> bool {
 
 /// Whether the spoke holds the target's weights, verified: since when, and for which entry, makes no difference to them.
 pub(crate) fn holds_target(look: &Look<'_>, member: &Member) -> bool {
-    let assignment = &member.spoke.assignment;
-    let row = assignment.row(look.namespace(), look.policy.model(), look.policy.target());
-    row.is_some_and(|row| row.phase.is_verified())
+    member.row(look.policy.target()).is_some_and(|row| row.phase.is_verified())
 }
 
 /// Whether a selected cluster is at rest: what `standing` says of it then is told and Serving, or told and Deferred, at any
 /// time, and no rule asks more of it than that.
 pub(crate) fn rest(policy: &Policy, member: &Member) -> Option<Rest> {
-    let Held { serve: Some(told), prefetch: None, wait: None } = &member.held else { return None };
+    let Held { serve: Some(told), prefetch: None, wait: None } = member.held() else { return None };
     if *told.version != *policy.target() || member.hold.is_some() {
         return None;
     }
-    let row = member.spoke.assignment.row(&policy.key.namespace, policy.model(), policy.target());
+    let row = member.row(policy.target());
     let away = !member.spoke.cluster.connected();
     let counted = row.filter(|row| counts(row, told.at)).map(|row| row.phase);
     let rests = match counted {
@@ -206,16 +202,15 @@ pub(crate) fn rest(policy: &Policy, member: &Member) -> Option<Rest> {
 /// The last version that a cluster really served, to go back to once it is told the target.
 pub(crate) fn previous_version(look: &Look<'_>, member: &Member) -> Option<Arc<str>> {
     let (namespace, model, target) = (look.namespace(), look.policy.model(), look.policy.target());
-    let assignment = &member.spoke.assignment;
-    let serving = assignment
-        .rows_of(namespace, model)
+    let serving = member
+        .rows()
         .filter(|row| row.phase == Phase::Serving && row.version != target)
         .max_by(|a, b| (a.since.0, &a.version).cmp(&(b.since.0, &b.version)));
     if let Some(row) = serving {
         return Some(Arc::from(row.version.as_str()));
     }
-    let told = member.held.serve.as_ref()?;
-    if *told.version != *target && assignment.activated(namespace, model, &told.version) {
+    let told = member.held().serve.as_ref()?;
+    if *told.version != *target && member.spoke.assignment.activated(namespace, model, &told.version) {
         return Some(Arc::clone(&told.version));
     }
     told.previous.clone()

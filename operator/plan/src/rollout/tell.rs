@@ -17,11 +17,11 @@ use crate::{
 /// The Prefetch entry that a cluster has in this plan. It is given before anybody's standing is looked at: what the spoke
 /// reported before it was asked is no answer to it.
 pub(crate) fn prefetch(look: &Look<'_>, run: &Run, member: &Member) -> Option<Told> {
-    let stored = member.held.prefetch.clone();
+    let stored = member.held().prefetch.clone();
     if look.policy.frozen().is_some() {
         return stored;
     }
-    let told = member.held.serve.as_ref().is_some_and(|told| *told.version == *look.target);
+    let told = member.held().serve.as_ref().is_some_and(|told| *told.version == *look.target);
     if !look.policy.prefetch() || told || look.version.is_some_and(Version::withdrawn) {
         return None;
     }
