@@ -9,7 +9,10 @@ use crate::{
     Name, PolicyKey, PolicyReport,
     input::{Catalogue, Held, Policy, Spoke, Version},
     outcome::{self, Outcome},
-    placement::{Asked, Choice, Member, Moved, Winner, place, place_alone, places_alike, places_one_by_one},
+    placement::{
+        Asked, Choice, Field, Member, Moved, Placed, Winner, place, place_alone, places_alike,
+        places_one_by_one,
+    },
     rollout::{Look, Run, rest, roll},
     tally::{Tally, group_of},
 };
@@ -35,6 +38,8 @@ pub(crate) struct Slot {
     /// No other policy is for the same model.
     alone: bool,
     again: Again,
+    /// What places of single clusters depend on, as long as placement is decided; None = not looked at yet.
+    field: Option<Field>,
     /// Since the last decision, other than by it.
     claims_moved: bool,
 }
@@ -82,6 +87,7 @@ impl Slot {
             outcome: None,
             alone: false,
             again: Again::Placement,
+            field: None,
             claims_moved: false,
         }
     }
@@ -131,23 +137,25 @@ impl Slot {
     /// A cluster changed; `spoke` is what it is now.
     pub(crate) fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
         let new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke));
-        let old = self.members.get_mut(name);
+        let old = self.members.get(name);
         if old.is_none() && new.is_none() {
             return;
         }
-        if let Some(old) = &old {
+        if let Some(old) = old {
             self.tally.take(&self.policy, old);
         }
-        let claim = old.as_ref().and_then(|old| old.claim());
-        let (new, again) = match (old, new) {
-            (Some(old), Some(new)) if old.keeps_place() && places_alike(&self.policy, old, &new) => {
-                take_over(&self.policy, old, new)
+        let claim = old.and_then(Member::claim);
+        let alike = old
+            .zip(new.as_ref())
+            .is_some_and(|(old, new)| old.keeps_place() && places_alike(&self.policy, old, new));
+        let placed = if alike { None } else { self.place_one(name, new.as_ref()) };
+        let (new, again) = match (self.members.get_mut(name), new, placed) {
+            (Some(old), Some(new), None) if alike => take_over(&self.policy, old, new),
+            (old, new, Some(placed)) => {
+                let new = new.zip(placed).map(|(new, placed)| settle(&self.policy, old, new, placed));
+                (new, Again::Rollout)
             }
-            (old, new) => {
-                let alone = self.alone && places_one_by_one(&self.policy);
-                let new = new.map(|new| place_anew(&self.policy, old, new, alone));
-                (new, if alone { Again::Rollout } else { Again::Placement })
-            }
+            (old, new, None) => (new.map(|new| inherit(old, new)), Again::Placement),
         };
         self.again = self.again.max(again);
         self.claims_moved |= claim != new.as_ref().and_then(Member::claim);
@@ -158,6 +166,24 @@ impl Slot {
             }
             None => drop(self.members.remove(name)),
         }
+    }
+
+    /// The place of one cluster, if it moves no other; None where all have to be placed.
+    fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<Option<Placed>> {
+        if !self.alone {
+            return None;
+        }
+        if places_one_by_one(&self.policy) {
+            return Some(new.map(|new| place_alone(&self.policy, new)));
+        }
+        if self.again == Again::Placement {
+            return None;
+        }
+        let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.values()));
+        let mut field = field?;
+        let placed = field.place(&self.policy, self.members.get(name), new).ok()?;
+        self.field = Some(field);
+        Some(placed)
     }
 
     /// Decides what is to be decided anew. `claim` says which policy before this one has a cluster.
@@ -193,6 +219,7 @@ impl Slot {
             }
         }
         self.tally = Tally::of(&self.policy, self.members.values());
+        self.field = None;
     }
 
     fn choice<'a>(&self, claim: &impl Fn(&Name) -> Option<Claim<'a>>) -> Choice {
@@ -270,33 +297,37 @@ fn asked_of_others<'a>(member: &Member, claim: &impl Fn(&Name) -> Option<Claim<'
 }
 
 /// A cluster that changed in nothing that placement looks at keeps its place.
-fn take_over(policy: &Policy, old: &mut Member, mut new: Member) -> (Option<Member>, Again) {
-    new.place = std::mem::take(&mut old.place);
-    new.hold = old.hold.take();
-    new.asked = std::mem::take(&mut old.asked);
+fn take_over(policy: &Policy, old: &mut Member, new: Member) -> (Option<Member>, Again) {
+    let rest = old.rest;
+    let same_group = group_of(policy, &new) == group_of(policy, old);
+    let mut new = inherit(Some(old), new);
     if !new.is_selected() {
         return (Some(new), Again::Nothing);
     }
     let_rest(policy, &mut new);
-    let alike = new.rest == old.rest && group_of(policy, &new) == group_of(policy, old);
-    let again = if alike && new.rest.is_some() { Again::Nothing } else { Again::Rollout };
+    let again =
+        if same_group && new.rest == rest && new.rest.is_some() { Again::Nothing } else { Again::Rollout };
     (Some(new), again)
 }
 
-/// A cluster that placement has to look at: by itself, or together with all the others at the next decision.
-fn place_anew(policy: &Policy, old: Option<&mut Member>, mut new: Member, alone: bool) -> Member {
+/// A cluster that placement has to look at together with all the others, at the next decision.
+fn inherit(old: Option<&mut Member>, mut new: Member) -> Member {
     if let Some(old) = old {
         new.place = std::mem::take(&mut old.place);
         new.hold = old.hold.take();
         new.asked = std::mem::take(&mut old.asked);
     }
-    if alone {
-        (new.place, new.hold) = place_alone(policy, &new);
-        if !new.is_selected() {
-            new.asked = Asked::Nothing;
-        }
-        let_rest(policy, &mut new);
+    new
+}
+
+/// A cluster whose place moves no other.
+fn settle(policy: &Policy, old: Option<&mut Member>, new: Member, placed: Placed) -> Member {
+    let mut new = inherit(old, new);
+    (new.place, new.hold) = placed;
+    if !new.is_selected() {
+        new.asked = Asked::Nothing;
     }
+    let_rest(policy, &mut new);
     new
 }
 

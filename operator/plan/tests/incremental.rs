@@ -91,6 +91,50 @@ fn spec() -> impl Strategy<Value = String> {
         .prop_map(|(placement, rollout)| format!("  placement: {placement}\n  rollout: {rollout}\n"))
 }
 
+/// What moves one cluster among the candidates of a policy that ranks them, and seldom those that it chose.
+fn candidate_change() -> impl Strategy<Value = String> {
+    let words = vec![
+        "load=1",
+        "load=2",
+        "load=4",
+        "load=6",
+        "load=7",
+        "load=9",
+        "load-",
+        "region=a",
+        "region=b",
+        "region=c",
+        "region-",
+        "taint=t=1:NoSelect",
+        "taint=s=1:PreferNoSelect",
+        "untainted",
+        "free=5",
+        "free=50",
+        "arch=arm64",
+        "arch=amd64",
+    ];
+    let cluster = || (1..12u8).prop_map(|n| format!("c{n}"));
+    prop_oneof![
+        8 => (cluster(), prop::sample::select(words)).prop_map(|(name, word)| format!("cluster {name} {word}")),
+        1 => cluster().prop_map(|name| format!("gone {name}")),
+        1 => cluster().prop_map(|name| format!("disconnect {name}")),
+        1 => cluster().prop_map(|name| format!("obey {name}")),
+    ]
+}
+
+/// Placements that rank, and keep whom they chose.
+fn ranking() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "{numberOfClusters: 2, prioritizers: [{by: Label, key: load}]}",
+        "{numberOfClusters: 3, prioritizers: [{by: Label, key: load, weight: -2}, {by: StorageAvailable}]}",
+        "{numberOfClusters: 2, spread: [{topologyKey: region}], prioritizers: [{by: Label, key: load}]}",
+        "{numberOfClusters: 3, spread: [{topologyKey: region, maxSkew: 2, whenUnsatisfiable: SelectAnyway}]}",
+        "{numberOfClusters: 9, prioritizers: [{by: Label, key: load}]}",
+        "{prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}",
+    ])
+    .prop_map(|placement| format!("  placement: {placement}\n"))
+}
+
 /// A fleet whose rollouts are over, as far as they come to an end by themselves.
 fn settled(specs: &[String]) -> Stage {
     let mut stage = Stage::default();
@@ -238,6 +282,24 @@ fn rare_changes_are_planned_as_from_scratch() {
                 ("cluster c10 region=b", true),
             ],
         ),
+        (
+            "who takes the last place is not told yet, and a better one comes",
+            ["", "", "  placement: {numberOfClusters: 9, prioritizers: [{by: Label, key: load}]}"],
+            &[("cluster c8 load=1", true), ("cluster c9 load=1", false), ("cluster c10 load=6", true)],
+        ),
+        (
+            "one that nobody waits for changes what the others' scores are measured by",
+            [
+                "",
+                "",
+                "  placement: {prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}\n  rollout: {maxConcurrent: 1}",
+            ],
+            &[
+                ("cluster c8 load=7 free=40", false),
+                ("cluster c9 load=4 free=50", false),
+                ("cluster c10 free=1", true),
+            ],
+        ),
     ];
     for (what, specs, story) in rows {
         let specs = specs.map(|spec| format!("{spec}\n"));
@@ -255,5 +317,13 @@ proptest! {
         story in prop::collection::vec((change(), prop::bool::weighted(0.8)), 1..25),
     ) {
         told_apart(&specs, &story)?;
+    }
+
+    #[test]
+    fn candidates_move_as_from_scratch(
+        ranking in ranking(),
+        story in prop::collection::vec((candidate_change(), prop::bool::weighted(0.9)), 1..25),
+    ) {
+        told_apart(&["\n".to_owned(), "\n".to_owned(), ranking], &story)?;
     }
 }

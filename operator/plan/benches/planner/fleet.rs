@@ -10,7 +10,7 @@ use nave_operator_plan::{Plan, World};
 use serde_json::{Value, json};
 
 /// What every policy of a fleet says besides its model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     /// Every cluster, at once.
     Everywhere,

@@ -56,13 +56,22 @@ fn one_change(criterion: &mut Criterion) {
         (100_000, 4, Kind::Hundred, "for the best 100"),
     ] {
         let mut settled = None;
-        for change in [Happening::Reports, Happening::GoesOrComes, Happening::LeavesOrJoins] {
+        let changes = [
+            Happening::Reports,
+            Happening::GoesOrComes,
+            Happening::LeavesOrJoins,
+            Happening::BystanderLeavesOrJoins,
+        ];
+        // Where everybody is chosen there is no bystander.
+        let changes = changes.into_iter().take(if kind == Kind::Hundred { 4 } else { 3 });
+        for change in changes {
             let size = format!("{clusters} clusters, {policies} policies {whom}");
             group.bench_function(BenchmarkId::new(change.words(), size), |bencher| {
-                let Settled { planner, world, number, turn } =
+                let Settled { planner, world, chosen, bystander, turn } =
                     settled.get_or_insert_with(|| Settled::new(clusters, policies, kind));
+                let number = if change == Happening::BystanderLeavesOrJoins { *bystander } else { *chosen };
                 let now = fleet::start() + jiff::SignedDuration::from_hours(1);
-                let changes = change.both(world, *number);
+                let changes = change.both(world, number);
                 bencher.iter(|| {
                     *turn += 1;
                     (changes[*turn % 2])(planner);
@@ -74,11 +83,12 @@ fn one_change(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A planner that has decided everything about a fleet, and one of the clusters that policies chose.
+/// A planner that has decided everything about a fleet, and one of the clusters that policies chose, and another.
 struct Settled {
     planner: Planner,
     world: World,
-    number: usize,
+    chosen: usize,
+    bystander: usize,
     turn: usize,
 }
 
@@ -87,21 +97,23 @@ impl Settled {
         let world = fleet::settled(clusters, policies, kind);
         let mut planner = Planner::new(&world);
         planner.decide(fleet::start() + jiff::SignedDuration::from_hours(1));
-        let chosen = |number: &usize| {
+        let is_chosen = |number: &usize| {
             let assignment = world.assignments().get(fleet::name(*number).as_str());
             assignment.is_some_and(|assignment| !assignment.spec.entries.is_empty())
         };
-        let number = (0..clusters).rev().find(chosen).unwrap();
-        Self { planner, world, number, turn: 0 }
+        let chosen = (0..clusters).rev().find(is_chosen).unwrap();
+        let bystander = (0..clusters).rev().find(|number| !is_chosen(number)).unwrap_or(chosen);
+        Self { planner, world, chosen, bystander, turn: 0 }
     }
 }
 
 /// What happens to one cluster, and is undone.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Happening {
     Reports,
     GoesOrComes,
     LeavesOrJoins,
+    BystanderLeavesOrJoins,
 }
 
 type Change = Box<dyn Fn(&mut Planner)>;
@@ -112,23 +124,26 @@ impl Happening {
             Self::Reports => "a spoke reports that a model fails, or serves",
             Self::GoesOrComes => "a spoke's connection goes, or comes",
             Self::LeavesOrJoins => "a cluster leaves, or joins",
+            Self::BystanderLeavesOrJoins => "one that no policy chose leaves, or joins",
         }
     }
 
     fn both(self, world: &World, number: usize) -> [Change; 2] {
         let name = fleet::name(number);
-        let stored = Arc::clone(&world.assignments()[name.as_str()]);
+        let stored = world.assignments().get(name.as_str()).cloned();
         let connection = |connected| -> Change {
             let cluster = fleet::cluster(number, connected);
             Box::new(move |planner| planner.upsert_cluster(Arc::clone(&cluster)))
         };
         match self {
             Self::Reports => [Phase::Failed, Phase::Serving].map(|phase| -> Change {
-                let assignment = fleet::reported(&stored, phase);
+                let assignment = fleet::reported(stored.as_ref().unwrap(), phase);
                 Box::new(move |planner| planner.upsert_assignment(Arc::clone(&assignment)))
             }),
             Self::GoesOrComes => [connection(false), connection(true)],
-            Self::LeavesOrJoins => [Box::new(move |planner| planner.remove_cluster(&name)), connection(true)],
+            Self::LeavesOrJoins | Self::BystanderLeavesOrJoins => {
+                [Box::new(move |planner| planner.remove_cluster(&name)), connection(true)]
+            }
         }
     }
 }

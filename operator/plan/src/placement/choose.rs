@@ -8,6 +8,7 @@ use std::{
 use super::{
     Member,
     exclusion::{Hold, Refusal, judge},
+    field::Placed,
     member::Place,
     rank::{Key, Ranking, rank},
     score::value,
@@ -102,7 +103,7 @@ impl Choice {
 }
 
 /// Places one member of a policy whose choice of one cluster depends on no other cluster and on no other policy.
-pub(crate) fn place_alone(policy: &Policy, member: &Member) -> (Place, Option<Hold>) {
+pub(crate) fn place_alone(policy: &Policy, member: &Member) -> Placed {
     match &member.verdict {
         _ if !member.matched => (Place::Out, None),
         Err(refusal) => (Place::Excluded(refusal.clone()), None),
@@ -168,13 +169,10 @@ fn rank_those_with_keys(
     let spread = &policy.object.spec.placement.spread;
     if !spread.is_empty() && policy.frozen().is_none() {
         candidates.retain(|index| {
-            let member = members[*index];
-            if member.chosen && !policy.steady {
-                return true;
-            }
-            let Some(message) = Spread::lacks_key(spread, member) else { return true };
-            refusals[*index] = Some((ExclusionReason::SpreadKeyMissing, message.into()));
-            false
+            let refusal = lacks_key(policy, members[*index]);
+            let keeps = refusal.is_none();
+            refusals[*index] = refusals[*index].take().or(refusal);
+            keeps
         });
     }
     rank(policy, members, &candidates)
@@ -206,15 +204,31 @@ fn walk(policy: &Policy, members: &[&Member], ranking: &Ranking, refusals: &mut 
     if !specs.is_empty() {
         fill(&mut spread, &mut taken, number - count.min(number));
     }
-    let out_of_number: Arc<str> = format!("numberOfClusters is {number}, and others rank before it").into();
-    let skewed: Arc<str> = "one more in its domain would exceed maxSkew".into();
+    let (out_of_number, skewed) = (out_of_number(number), skewed());
     for (place, one) in ranking.order.iter().enumerate().filter(|(place, _)| !taken[*place]) {
-        refusals[one.member] = Some(if spread.allows(place) {
-            (ExclusionReason::OutOfNumber, Arc::clone(&out_of_number))
-        } else {
-            (ExclusionReason::Spread, Arc::clone(&skewed))
-        });
+        refusals[one.member] =
+            Some(if spread.allows(place) { out_of_number.clone() } else { skewed.clone() });
     }
+}
+
+/// Of a candidate that others rank before.
+pub(crate) fn out_of_number(number: usize) -> Refusal {
+    let message = format!("numberOfClusters is {number}, and others rank before it");
+    (ExclusionReason::OutOfNumber, message.into())
+}
+
+/// Of a candidate in whose domain there are enough.
+pub(crate) fn skewed() -> Refusal {
+    (ExclusionReason::Spread, "one more in its domain would exceed maxSkew".into())
+}
+
+/// Of one that cannot be counted in any domain.
+pub(crate) fn lacks_key(policy: &Policy, member: &Member) -> Option<Refusal> {
+    if member.chosen && !policy.steady {
+        return None;
+    }
+    let message = Spread::lacks_key(&policy.object.spec.placement.spread, member)?;
+    Some((ExclusionReason::SpreadKeyMissing, message.into()))
 }
 
 /// Picks up to `missing` more: of those that every firm constraint allows, the one that breaks the fewest others, then the

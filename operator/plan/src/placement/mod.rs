@@ -4,6 +4,7 @@ pub(crate) mod cel;
 mod cel_cost;
 pub(crate) mod choose;
 pub(crate) mod exclusion;
+mod field;
 mod member;
 mod rank;
 mod score;
@@ -11,5 +12,6 @@ mod spread;
 mod taints;
 
 pub(crate) use choose::{Choice, Winner, place, place_alone, places_alike, places_one_by_one};
+pub(crate) use field::{Field, Placed};
 pub(crate) use member::{Asked, Member, Moved, Place, Rest};
 pub(crate) use rank::Key;

@@ -54,7 +54,8 @@ fn score_by(prioritizer: &Prioritizer, candidates: &[&Member]) -> Vec<i128> {
         let same = values.windows(2).all(|pair| pair[0] == pair[1]);
         return values.iter().map(|chosen| if *chosen == Some(1) && !same { BEST } else { 0 }).collect();
     }
-    linear(&values, prioritizer.weight)
+    let scale = Scale::of(values.iter().copied(), prioritizer.weight);
+    values.into_iter().map(|value| scale.score(value)).collect()
 }
 
 /// What is scaled: more is better. Nothing where it is unknown.
@@ -79,18 +80,43 @@ pub(crate) fn value(prioritizer: &Prioritizer, member: &Member) -> Option<i128> 
     }
 }
 
-/// The smallest -100, the largest 100. An unknown value gets the worse end for the weight's sign; where all known ones
-/// are equal, those get the better end then. All alike: 0.
-fn linear(values: &[Option<i128>], weight: i32) -> Vec<i128> {
-    let known = || values.iter().flatten().copied();
-    let all_known = values.iter().all(Option::is_some);
-    let (Some(least), Some(most)) = (known().min(), known().max()) else { return vec![0; values.len()] };
-    if least == most && all_known {
-        return vec![0; values.len()];
+/// What one prioritizer's scores are measured by: everything about the candidates that the score of one depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scale {
+    /// The least and the most of the known values.
+    ends: Option<(i128, i128)>,
+    all_known: bool,
+    negative: bool,
+}
+
+impl Scale {
+    /// The scale of these values; they may come in any order, and repeated ones once.
+    pub(crate) fn of(values: impl Iterator<Item = Option<i128>>, weight: i32) -> Self {
+        let mut scale = Self { ends: None, all_known: true, negative: weight < 0 };
+        for value in values {
+            match (value, scale.ends) {
+                (None, _) => scale.all_known = false,
+                (Some(value), None) => scale.ends = Some((value, value)),
+                (Some(value), Some((least, most))) => scale.ends = Some((least.min(value), most.max(value))),
+            }
+        }
+        scale
     }
-    let (better, worse) = if weight < 0 { (WORST, BEST) } else { (BEST, WORST) };
-    let scaled = |value: i128| if least == most { better } else { scale(value - least, most - least) };
-    values.iter().map(|value| value.map_or(worse, scaled)).collect()
+
+    /// The smallest -100, the largest 100. An unknown value gets the worse end for the weight's sign; where all known ones
+    /// are equal, those get the better end then. All alike: 0.
+    pub(crate) fn score(&self, value: Option<i128>) -> i128 {
+        let Some((least, most)) = self.ends else { return 0 };
+        if least == most && self.all_known {
+            return 0;
+        }
+        let (better, worse) = if self.negative { (WORST, BEST) } else { (BEST, WORST) };
+        match value {
+            None => worse,
+            Some(_) if least == most => better,
+            Some(value) => scale(value - least, most - least),
+        }
+    }
 }
 
 /// `200 x part / whole - 100` points, rounded down. Divides digit by digit, so that nothing overflows.
@@ -126,6 +152,11 @@ fn number(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn linear(values: &[Option<i128>], weight: i32) -> Vec<i128> {
+        let scale = Scale::of(values.iter().copied(), weight);
+        values.iter().map(|value| scale.score(*value)).collect()
+    }
 
     #[test]
     fn scaling_is_linear_and_exact_at_the_ends() {
