@@ -124,7 +124,7 @@ impl Filling<'_> {
             }
             let bytes = self.chunk(file, &chunk)?;
             sha256.update(&bytes);
-            part.write(chunk.offset, &[bytes.into()])?;
+            part.write(chunk.offset, &[bytes])?;
             part.record(number)?;
             unflushed += u64::from(chunk.length);
             if unflushed >= FLUSH {

@@ -140,11 +140,12 @@ fn last_end(blocks: &VecDeque<Rebuild>) -> u64 {
 
 /// Rebuilds a chunk, and writes it if it is right. Blocks.
 fn write(delta: &Delta, rebuild: &Rebuild, block: &[u8]) -> Result<Outcome, StoreError> {
-    let bytes = match delta.rebuild(&rebuild.record, block) {
-        Ok(bytes) => bytes,
+    let keep = |bytes: &[u8]| rebuild.file.accept(rebuild.record.chunk, &[bytes]);
+    let arrival = match delta.rebuild(&rebuild.record, block, keep) {
+        Ok(arrival) => arrival?,
         Err(why) => return Ok(Outcome::Refused(why)),
     };
-    match rebuild.file.accept(rebuild.record.chunk, &[bytes.into()])? {
+    match arrival {
         Arrival::Written => Ok(Outcome::Written),
         Arrival::Corrupt { found, .. } => {
             let path = &rebuild.file.entry.path;

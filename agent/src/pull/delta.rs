@@ -41,9 +41,16 @@ pub(super) struct Delta {
     records: Vec<Record>,
     base: Manifest,
     store: Store,
-    decoders: Mutex<Vec<Decoder>>,
+    scratch: Mutex<Vec<Scratch>>,
     refused: AtomicU32,
     given_up: AtomicBool,
+}
+
+/// What one rebuild at a time needs, kept for the next one: a fresh buffer each time costs the page faults of a chunk's length.
+#[derive(Debug)]
+struct Scratch {
+    decoder: Decoder,
+    bytes: Vec<u8>,
 }
 
 impl Delta {
@@ -73,25 +80,41 @@ impl Delta {
         }
     }
 
-    /// The bytes of a chunk, to be compared with its hash; or why there are none. Blocks.
-    pub(super) fn rebuild(&self, record: &Record, block: &[u8]) -> Result<Vec<u8>, String> {
-        let mut bytes = vec![0; record.length as usize];
+    /// Gives the bytes of a chunk to `take`, to be compared with its hash; or says why there are none. Blocks.
+    pub(super) fn rebuild<T>(
+        &self,
+        record: &Record,
+        block: &[u8],
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, String> {
+        let free = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = free().pop();
+        let mut scratch = match earlier {
+            Some(scratch) => scratch,
+            None => {
+                let decoder = Decoder::new().map_err(|error| error.to_string())?;
+                Scratch { decoder, bytes: Vec::new() }
+            }
+        };
+        let taken = self.decode(record, block, &mut scratch).map(|()| take(&scratch.bytes));
+        free().push(scratch);
+        taken
+    }
+
+    fn decode(
+        &self,
+        record: &Record,
+        block: &[u8],
+        Scratch { decoder, bytes }: &mut Scratch,
+    ) -> Result<(), String> {
+        bytes.resize(record.length as usize, 0);
         if let Some(span) = record.base {
             let sha256 = self.base.files()[span.file].sha256;
             File::open(self.store.blob_path(&sha256))
-                .and_then(|blob| blob.read_exact_at(&mut bytes, span.offset))
+                .and_then(|blob| blob.read_exact_at(bytes, span.offset))
                 .map_err(|error| format!("base's blob {sha256} cannot be read: {error}"))?;
         }
-        let free = || self.decoders.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = free().pop();
-        let mut decoder = match earlier {
-            Some(decoder) => decoder,
-            None => Decoder::new().map_err(|error| error.to_string())?,
-        };
-        let decoded = decoder.decode(record, block, &mut bytes);
-        free().push(decoder);
-        decoded.map_err(|error| format!("{error} ({})", error.name()))?;
-        Ok(bytes)
+        decoder.decode(record, block, bytes).map_err(|error| format!("{error} ({})", error.name()))
     }
 }
 
@@ -164,7 +187,7 @@ async fn open(
                 records: index.into_records(),
                 base,
                 store: store.clone(),
-                decoders: Mutex::default(),
+                scratch: Mutex::default(),
                 refused: AtomicU32::new(0),
                 given_up: AtomicBool::new(false),
             }))

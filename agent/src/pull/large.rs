@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use nave_manifest::{Blake3, Chunk, FileEntry};
 use nave_names::Digest;
 use sha2::{Digest as _, Sha256};
@@ -38,6 +37,14 @@ struct State {
     /// How often a chunk came with wrong bytes.
     corrupt: Vec<(usize, u32)>,
     ignores_ranges: bool,
+}
+
+/// The SHA-256 of the chunks before the front, and a buffer for the next one: a fresh one each time costs the page faults of
+/// its whole length.
+#[derive(Debug)]
+struct Hashing {
+    sha256: Sha256,
+    buffer: Vec<u8>,
 }
 
 /// What became of a chunk that arrived.
@@ -96,7 +103,7 @@ impl LargeFile {
     }
 
     /// Hashes a chunk that arrived, and writes it if it is right. Blocks.
-    pub(super) fn accept(&self, index: usize, pieces: &[Bytes]) -> Result<Arrival, StoreError> {
+    pub(super) fn accept(&self, index: usize, pieces: &[impl AsRef<[u8]>]) -> Result<Arrival, StoreError> {
         Ok(match self.keep(index, pieces)? {
             None => Arrival::Written,
             Some(found) => Arrival::Corrupt { found, times: self.note_corrupt(index) },
@@ -104,11 +111,15 @@ impl LargeFile {
     }
 
     /// The same, but wrong bytes are not held against the object in S3; their hash.
-    pub(super) fn keep(&self, index: usize, pieces: &[Bytes]) -> Result<Option<Blake3>, StoreError> {
+    pub(super) fn keep(
+        &self,
+        index: usize,
+        pieces: &[impl AsRef<[u8]>],
+    ) -> Result<Option<Blake3>, StoreError> {
         let chunk = self.chunks[index];
         let mut hasher = blake3::Hasher::new();
         for piece in pieces {
-            hasher.update(piece);
+            hasher.update(piece.as_ref());
         }
         let found = Blake3::from(hasher.finalize());
         if found != chunk.blake3 {
@@ -138,7 +149,7 @@ impl LargeFile {
     /// Follows the front of chunks and compares the file's SHA-256 once all of them are there. `turns` bounds how many
     /// files are hashed at once.
     pub(super) async fn hash_in_order(self: Arc<Self>, turns: Arc<Semaphore>) -> Result<(), PullError> {
-        let mut sha256 = Sha256::new();
+        let mut hashing = Hashing { sha256: Sha256::new(), buffer: Vec::new() };
         let mut front = 0;
         let mut unflushed = 0;
         let mut flushing: Option<JoinHandle<Result<(), StoreError>>> = None;
@@ -150,8 +161,8 @@ impl LargeFile {
             }
             let _turn = turns.acquire().await;
             let file = Arc::clone(&self);
-            let hashed = spawn_blocking(move || file.hash(sha256, front, ready)).await;
-            sha256 = hashed.map_err(|_| PullError::Cancelled)??;
+            let hashed = spawn_blocking(move || file.hash(hashing, front, ready)).await;
+            hashing = hashed.map_err(|_| PullError::Cancelled)??;
             unflushed += self.chunks[front..ready].iter().map(|chunk| u64::from(chunk.length)).sum::<u64>();
             front = ready;
             if unflushed >= FLUSH && flushing.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -163,7 +174,7 @@ impl LargeFile {
         if let Some(flushing) = flushing {
             flushing.await.map_err(|_| PullError::Cancelled)??;
         }
-        let found = Digest::from_bytes(sha256.finalize().into());
+        let found = Digest::from_bytes(hashing.sha256.finalize().into());
         if found == self.entry.sha256 {
             return Ok(());
         }
@@ -177,14 +188,14 @@ impl LargeFile {
         front + state.done[front..].iter().take(BATCH).take_while(|done| **done).count()
     }
 
-    fn hash(&self, mut sha256: Sha256, from: usize, to: usize) -> Result<Sha256, StoreError> {
-        let mut buffer = Vec::new();
+    fn hash(&self, mut hashing: Hashing, from: usize, to: usize) -> Result<Hashing, StoreError> {
+        let Hashing { sha256, buffer } = &mut hashing;
         for chunk in &self.chunks[from..to] {
             buffer.resize(chunk.length as usize, 0);
-            self.part.read(chunk.offset, &mut buffer)?;
+            self.part.read(chunk.offset, buffer)?;
             sha256.update(&buffer);
         }
-        Ok(sha256)
+        Ok(hashing)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -162,7 +162,7 @@ fn reuse(store: &Store, large: &[Arc<LargeFile>], recovery: &Recovery) -> Result
     for (file, index) in missing().collect::<Vec<_>>() {
         let chunk = file.chunks[index];
         let Some(bytes) = index_of_store.read(store, &chunk.blake3, chunk.length) else { continue };
-        file.accept(index, &[bytes.into()])?;
+        file.accept(index, &[bytes])?;
         recovery.meter.change(|progress| {
             progress.bytes_done += u64::from(chunk.length);
             progress.bytes_reused += u64::from(chunk.length);

@@ -9,7 +9,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use nave_names::Digest;
 use rustix::{
     fs::{FallocateFlags, fallocate},
@@ -118,9 +117,9 @@ impl Part {
     }
 
     /// Writes pieces that follow one another, from `offset` on.
-    pub(crate) fn write(&self, mut offset: u64, pieces: &[Bytes]) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, mut offset: u64, pieces: &[impl AsRef<[u8]>]) -> Result<(), StoreError> {
         let open = self.files.get(self)?;
-        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece.as_ref())).collect();
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
