@@ -24,7 +24,7 @@ use crate::{
     peers::{self, Neighbourhood},
     pull::Puller,
     session,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// Ranged requests at once, all pulls together, unless the site says otherwise: enough to fill a gigabit link at 100 ms.
@@ -185,9 +185,13 @@ async fn open(
     metrics: Metrics,
     drain: Drain,
 ) -> anyhow::Result<Parts> {
-    let dir = config.state_dir.join("store");
-    let store =
-        tokio::task::spawn_blocking(move || Store::open(dir)).await?.context("cannot open the store")?;
+    let (dir, cold) = (config.state_dir.join("store"), config.cold.clone());
+    let opening = move || {
+        let store = Store::open(dir)?;
+        cold.map_or(Ok(()), |cold| store.use_cold(cold))?;
+        Ok::<_, StoreError>(store)
+    };
+    let store = tokio::task::spawn_blocking(opening).await?.context("cannot open the store")?;
     store.set_quota(config.quota.unwrap_or(u64::MAX));
     store.set_watermarks(config.watermarks.high, config.watermarks.low);
     let hook = config.hook.clone().map(Hook::new).transpose()?;

@@ -38,6 +38,10 @@ pub enum Subject {
     Remove(ModelName),
     /// Dropping from the store what nothing needs.
     Collect,
+    /// Bringing a version to the hot tier.
+    Promote(Digest),
+    /// Taking a version to the cold tier.
+    Demote(Digest),
 }
 
 /// Whom a failure tells about.
@@ -96,10 +100,12 @@ impl Attempts {
     pub fn failed(&mut self, subject: Subject, what: Failed<'_>, now: Timestamp, jitter: f64) {
         let count = self.0.get(&subject).map_or(0, |failure| failure.count).saturating_add(1);
         let (first, longest) = match &subject {
-            Subject::Pull(_) | Subject::Verify(_) => (PULL_FIRST, PULL_LONGEST),
-            Subject::Switch(..) | Subject::Tidy(_) | Subject::Remove(_) | Subject::Collect => {
-                (SWITCH_FIRST, SWITCH_LONGEST)
-            }
+            Subject::Pull(_) | Subject::Verify(_) | Subject::Promote(_) => (PULL_FIRST, PULL_LONGEST),
+            Subject::Switch(..)
+            | Subject::Tidy(_)
+            | Subject::Remove(_)
+            | Subject::Collect
+            | Subject::Demote(_) => (SWITCH_FIRST, SWITCH_LONGEST),
             // What was served is not served until this works.
             Subject::Revert(_) => (PULL_FIRST, SWITCH_FIRST),
         };

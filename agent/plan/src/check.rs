@@ -27,6 +27,7 @@ pub fn check(ledger: &Ledger, inventory: &Inventory, plan: &Plan) -> Vec<String>
             broken.push(format!("two steps at once on {:?}", step.job()));
         }
     }
+    check_moves(ledger, inventory, plan, &mut broken);
     check_roots(ledger, inventory, plan, &mut broken);
     broken
 }
@@ -58,6 +59,7 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
         }
         Step::Stage { model, active } => {
             must(inventory.held.contains(&active.digest), "stages what is not verified");
+            must(!inventory.shelf.is_cold(&active.digest), "stages from the cold tier");
             let served = inventory.models.get(model).and_then(|state| state.record.serving.as_ref());
             let repaired = served.is_some_and(|serving| serving.digest == active.digest);
             let mut askers = ledger
@@ -109,7 +111,32 @@ fn check_step(ledger: &Ledger, inventory: &Inventory, plan: &Plan, step: &Step, 
             must(versions.is_disjoint(&plan.roots), "evicts what must stay");
             must(*roots == plan.roots, "collects by other roots than the plan's");
         }
-        Step::Revert { .. } | Step::Adopt { .. } => {}
+        Step::Promote { .. } | Step::Demote { .. } | Step::Revert { .. } | Step::Adopt { .. } => {}
+    }
+}
+
+fn check_moves(ledger: &Ledger, inventory: &Inventory, plan: &Plan, broken: &mut Vec<String>) {
+    let mut moves = 0;
+    for step in &plan.steps {
+        let (Step::Promote { digest } | Step::Demote { digest }) = step else { continue };
+        let is_demotion = matches!(step, Step::Demote { .. });
+        let asked = ledger.entries().iter().any(|entry| entry.manifest_digest == *digest);
+        let mut records = inventory.models.values().map(|state| &state.record);
+        let in_use =
+            records.any(|r| r.serving.iter().chain(&r.switching).any(|active| active.digest == *digest));
+        moves += 1;
+        for (is_so, rule) in [
+            (moves > 1, "two moves between the tiers at once"),
+            (!inventory.held.contains(digest), "moves what is not verified"),
+            (!is_demotion && !inventory.shelf.is_cold(digest), "promotes what is hot"),
+            (is_demotion && !ledger.is_told(), "demotes without being told"),
+            (is_demotion && asked, "demotes what is asked for"),
+            (is_demotion && in_use, "demotes what is served"),
+        ] {
+            if is_so {
+                broken.push(format!("{rule}: {step:?}"));
+            }
+        }
     }
 }
 

@@ -6,11 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use nave_names::Digest;
 
+use crate::tiers::ColdShelf;
+
 /// A version in the store, as far as its room is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Its files by content, with their sizes in bytes. Versions share files.
     pub files: BTreeMap<Digest, u64>,
+    /// Those of them that lie on the cold tier, and on no other.
+    pub cold: BTreeSet<Digest>,
     /// When something last needed it; the beginning of time where nobody knows.
     pub last_needed: Timestamp,
 }
@@ -32,8 +36,11 @@ pub struct Shelf {
     pub taken: u64,
     /// Of the site.
     pub marks: Watermarks,
-    /// The versions that are held; needed by the decision only where more than `marks.high` is taken.
+    /// The versions that are held; needed by the decision only where more than `marks.high` is taken, or where some of
+    /// them are or may go on a cold tier.
     pub versions: BTreeMap<Digest, Kept>,
+    /// The cold tier, where there is one that takes versions.
+    pub cold: Option<ColdShelf>,
 }
 
 /// Versions that go, and the bytes that are free then.
@@ -93,7 +100,8 @@ mod tests {
     fn versions(of: &[Given<'_>]) -> BTreeMap<Digest, Kept> {
         let kept = |(name, at, files): &Given<'_>| {
             let files = files.iter().map(|(file, size)| (digest(file), *size)).collect();
-            (digest(name), Kept { files, last_needed: Timestamp::from_second(*at).unwrap() })
+            let last_needed = Timestamp::from_second(*at).unwrap();
+            (digest(name), Kept { files, last_needed, ..Kept::default() })
         };
         of.iter().map(kept).collect()
     }
@@ -142,7 +150,8 @@ mod tests {
             // One content has one size, whoever has it.
             let held: BTreeMap<Digest, Kept> = of.iter().map(|(n, (files, at))| {
                 let files = files.keys().map(|file| (name("file", *file), u64::from(*file) + 1)).collect();
-                (name("version", *n), Kept { files, last_needed: Timestamp::from_second(*at).unwrap() })
+                let last_needed = Timestamp::from_second(*at).unwrap();
+                (name("version", *n), Kept { files, last_needed, ..Kept::default() })
             }).collect();
             let needed: BTreeSet<Digest> = needed.into_iter().map(|n| name("version", n)).collect();
             let gone = evict(&held, &needed, bytes);

@@ -108,6 +108,8 @@ pub enum Job {
     Model(ModelName),
     /// The store is dropping what is no root.
     Collect,
+    /// A version on its way from one tier of the store to the other.
+    Move(Digest),
 }
 
 /// How many earlier versions of a model are remembered. Only the newest, and the one that an entry names, hold weights.
@@ -214,6 +216,13 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// Whether a version can be laid out now: it is in the store, on the hot tier as a whole, and not under way from it.
+    pub fn is_at_hand(&self, digest: &Digest) -> bool {
+        self.held.contains(digest)
+            && !self.shelf.is_cold(digest)
+            && !self.running.contains(&Job::Move(*digest))
+    }
+
     /// Whether the entry asks for no signature, or for one that was checked.
     pub fn is_vouched(&self, entry: &Entry) -> bool {
         entry.vouch().is_none_or(|vouch| self.signed.contains(&vouch))

@@ -14,6 +14,7 @@ mod plan;
 mod refuse;
 mod rows;
 mod step;
+pub mod tiers;
 
 pub use attempts::{Attempts, Class, Failed, Failure, Subject};
 pub use entry::{Action, Entry, EntryKey, Transfer, Vouch, Window};
@@ -25,3 +26,4 @@ pub use plan::{Plan, plan};
 pub use refuse::{EntryRefusal, refusals};
 pub use rows::{Phase, Row};
 pub use step::Step;
+pub use tiers::{Blocked, ColdShelf, Tiering, movable, plan_tiers};

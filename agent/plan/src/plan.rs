@@ -15,6 +15,7 @@ use crate::{
     refuse::{refusals, refuse, refuse_unread, serve_entries},
     rows::{Row, plan_rows},
     step::Step,
+    tiers::{Blocked, Tiering, plan_tiers},
 };
 
 /// For a version that is put back without an entry that says how long it may take.
@@ -29,6 +30,10 @@ pub struct Plan {
     pub rows: Vec<Row>,
     /// What the store keeps.
     pub roots: BTreeSet<Digest>,
+    /// What it keeps on the hot tier, where it has two.
+    pub hot: BTreeSet<Digest>,
+    /// What should be on the cold tier, and finds no room there.
+    pub blocked: Option<Blocked>,
     /// When time alone changes the plan.
     pub recheck_at: Option<Timestamp>,
 }
@@ -68,11 +73,17 @@ pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
         }
     }
     let roots = plan_roots(ledger, inventory);
-    steps.extend(plan_collect(ledger, inventory, &roots, now));
+    let hot = plan_hot(ledger, inventory);
+    let tiering = plan_tiers(&inventory.shelf, &roots, &hot);
+    let promotion = plan_promotion(ledger, inventory, &hot, now);
+    steps.extend(promotion.or_else(|| plan_demotion(ledger, inventory, &tiering, now)));
+    steps.extend(plan_collect(ledger, inventory, &roots, &tiering, now));
     Plan {
         steps,
         rows: plan_rows(ledger, inventory, &refused),
         roots,
+        hot,
+        blocked: tiering.blocked,
         recheck_at: inventory.attempts.next_retry(now),
     }
 }
@@ -118,7 +129,7 @@ fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Ste
             Job::Pull(digest) if !wanted.contains_key(digest) => {
                 steps.push(Step::CancelPull { digest: *digest });
             }
-            Job::Pull(_) | Job::Verify(_) | Job::Model(_) | Job::Collect => {}
+            Job::Pull(_) | Job::Verify(_) | Job::Model(_) | Job::Collect | Job::Move(_) => {}
         }
     }
     let mut pulls: Vec<&Entry> = wanted
@@ -175,9 +186,9 @@ fn plan_model(
     if state.has_folder(&active.folder()) {
         return Some(Step::Activate { model: model.clone(), active: active.clone(), timeout_seconds });
     }
-    let held = inventory.held.contains(&active.digest);
+    let at_hand = inventory.is_at_hand(&active.digest);
     let stage = || Step::Stage { model: model.clone(), active: active.clone() };
-    held.then(stage).or_else(|| plan_repair(model, state, inventory))
+    at_hand.then(stage).or_else(|| plan_repair(model, state, inventory))
 }
 
 /// A switch that began: on with it, or back. One that failed stands in the attempts with `switched` false, and so does
@@ -217,7 +228,7 @@ fn plan_repair(model: &ModelName, state: &ModelInventory, inventory: &Inventory)
     if state.has_folder(&serving.folder()) {
         return Some(Step::Activate { model, active, timeout_seconds: DEFAULT_PROBE_SECONDS });
     }
-    inventory.held.contains(&serving.digest).then_some(Step::Stage { model, active })
+    inventory.is_at_hand(&serving.digest).then_some(Step::Stage { model, active })
 }
 
 /// Old folders go one by one, and only while what is wanted is what is served.
@@ -247,15 +258,66 @@ fn plan_roots(ledger: &Ledger, inventory: &Inventory) -> BTreeSet<Digest> {
     roots
 }
 
+/// What belongs on the hot tier: what is asked for, be it only to be ready; what is served, being switched to or brought;
+/// and what lies in a runtime's folder, where it is the same file.
+fn plan_hot(ledger: &Ledger, inventory: &Inventory) -> BTreeSet<Digest> {
+    let mut hot: BTreeSet<Digest> = ledger.entries().iter().map(|entry| entry.manifest_digest).collect();
+    hot.extend(&inventory.importing);
+    for state in inventory.models.values() {
+        hot.extend(state.record.serving.iter().chain(&state.record.switching).map(|active| active.digest));
+        let laid_out = |digest: &&Digest| state.folders.keys().any(|folder| folder.is_of(digest));
+        hot.extend(inventory.held.iter().filter(laid_out));
+    }
+    hot
+}
+
+/// One version at a time, what is to be served first: two would only make each other slow.
+fn plan_promotion(
+    ledger: &Ledger,
+    inventory: &Inventory,
+    hot: &BTreeSet<Digest>,
+    now: Timestamp,
+) -> Option<Step> {
+    if is_moving(inventory) {
+        return None;
+    }
+    let to_serve = |digest: &Digest| {
+        let entries = ledger.entries();
+        entries.iter().any(|entry| entry.manifest_digest == *digest && entry.action == Action::Serve)
+    };
+    let is_due = |digest: &&Digest| inventory.attempts.is_due(&Subject::Promote(**digest), now);
+    let held = hot.intersection(&inventory.held).filter(|digest| inventory.shelf.is_cold(digest));
+    let digest = *held.filter(is_due).min_by_key(|digest| (!to_serve(digest), **digest))?;
+    Some(Step::Promote { digest })
+}
+
+/// After what has to go from the cold tier to make room there.
+fn plan_demotion(ledger: &Ledger, inventory: &Inventory, tiering: &Tiering, now: Timestamp) -> Option<Step> {
+    if !ledger.is_told() || is_moving(inventory) || !tiering.evict.is_empty() {
+        return None;
+    }
+    let is_due = |digest: &&Digest| inventory.attempts.is_due(&Subject::Demote(**digest), now);
+    let digest = *tiering.demote.iter().filter(|digest| inventory.held.contains(*digest)).find(is_due)?;
+    Some(Step::Demote { digest })
+}
+
+fn is_moving(inventory: &Inventory) -> bool {
+    inventory.running.iter().any(|job| match job {
+        Job::Move(_) | Job::Collect => true,
+        Job::Pull(_) | Job::Verify(_) | Job::Model(_) => false,
+    })
+}
+
 fn plan_collect(
     ledger: &Ledger,
     inventory: &Inventory,
     roots: &BTreeSet<Digest>,
+    tiering: &Tiering,
     now: Timestamp,
 ) -> Option<Step> {
     let garbage = |digest: &Digest| !roots.contains(digest);
     let busy = inventory.running.iter().any(|job| match job {
-        Job::Collect | Job::Model(_) => true,
+        Job::Collect | Job::Model(_) | Job::Move(_) => true,
         Job::Pull(digest) => garbage(digest),
         Job::Verify(vouch) => garbage(&vouch.manifest),
     });
@@ -263,14 +325,17 @@ fn plan_collect(
     if !ledger.is_told() || busy || !is_due {
         return None;
     }
-    let versions = plan_evictions(inventory, roots);
+    let versions = plan_evictions(inventory, roots, tiering);
     let any = !versions.is_empty() || inventory.partial.iter().any(garbage);
     any.then(|| Step::Collect { roots: roots.clone(), versions })
 }
 
 /// What nothing needs stays as long as there is room: it may be asked for again, and newer versions share chunks with it.
-fn plan_evictions(inventory: &Inventory, roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+fn plan_evictions(inventory: &Inventory, roots: &BTreeSet<Digest>, tiering: &Tiering) -> BTreeSet<Digest> {
     let shelf = &inventory.shelf;
+    if shelf.cold.is_some() {
+        return tiering.evict.intersection(&inventory.held).copied().collect();
+    }
     if shelf.marks == Watermarks::default() {
         return inventory.held.difference(roots).copied().collect();
     }

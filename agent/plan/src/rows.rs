@@ -139,6 +139,8 @@ fn say_entry(entry: &Entry, inventory: &Inventory) -> Said {
     let switch = Subject::Switch(entry.key.model.clone(), digest);
     let failure = inventory.attempts.get(&switch).filter(|_| !is_prefetch);
     let pull = inventory.attempts.get(&Subject::Pull(digest)).filter(|_| !held);
+    let promotion = inventory.attempts.get(&Subject::Promote(digest)).filter(|_| held);
+    let failure = failure.or(promotion);
     if let Some(failure) = failure.or(pull.filter(|failure| failure.class != Class::Transient)) {
         return Said::because(Phase::Failed, verified, &failure.reason, &failure.message);
     }

@@ -96,6 +96,16 @@ pub enum Step {
         /// Which versions go.
         versions: BTreeSet<Digest>,
     },
+    /// Bring a version's files from the cold tier to the hot one, before anything is laid out from them.
+    Promote {
+        /// Of the manifest.
+        digest: Digest,
+    },
+    /// Take a version's files from the hot tier to the cold one, but for those that a version that stays hot has too.
+    Demote {
+        /// Of the manifest.
+        digest: Digest,
+    },
 }
 
 impl Step {
@@ -112,6 +122,7 @@ impl Step {
             | Self::Retire { model, .. }
             | Self::Remove { model } => Job::Model(model.clone()),
             Self::Collect { .. } => Job::Collect,
+            Self::Promote { digest } | Self::Demote { digest } => Job::Move(*digest),
         }
     }
 
@@ -127,6 +138,8 @@ impl Step {
             Self::Adopt { model, .. } | Self::Retire { model, .. } => Subject::Tidy(model.clone()),
             Self::Remove { model } => Subject::Remove(model.clone()),
             Self::Collect { .. } => Subject::Collect,
+            Self::Promote { digest } => Subject::Promote(*digest),
+            Self::Demote { digest } => Subject::Demote(*digest),
         }
     }
 }

@@ -106,8 +106,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn rules_hold_and_the_spoke_arrives(events in prop::collection::vec(event(), 1..25), last in entries()) {
+    fn rules_hold_and_the_spoke_arrives(
+        events in prop::collection::vec(event(), 1..25), last in entries(), tiers in any::<bool>(),
+    ) {
         let mut spoke = Spoke::new();
+        let marks = nave_agent_plan::Watermarks { high: 20, low: 10 };
+        let cold = nave_agent_plan::ColdShelf { taken: 0, most: 1_000, marks };
+        spoke.inventory.shelf.cold = tiers.then_some(cold);
         for (index, event) in events.into_iter().enumerate() {
             run(&mut spoke, event, index as u64 + 1);
             spoke.plan();
@@ -124,7 +129,11 @@ proptest! {
         }
         // Nothing is left over: what the store holds is what the plan wants it to hold.
         let plan = spoke.plan();
-        prop_assert!(spoke.inventory.held.iter().all(|digest| plan.roots.contains(digest)));
+        prop_assert!(tiers || spoke.inventory.held.iter().all(|digest| plan.roots.contains(digest)));
+        for (digest, kept) in &spoke.inventory.shelf.versions {
+            prop_assert!(kept.cold.is_empty() || !plan.hot.contains(digest), "what is hot lies cold");
+            prop_assert!(!kept.cold.is_empty() || plan.hot.contains(digest), "what is cold lies hot");
+        }
         prop_assert_eq!(plan.recheck_at, None);
     }
 }

@@ -101,8 +101,12 @@ impl From<StoreError> for Failure {
             | StoreError::DiskFull { .. }
             | StoreError::Full { .. }
             | StoreError::NotHeld(_)
+            | StoreError::ColdTierFull { .. }
+            | StoreError::ColdTierAway { .. }
+            | StoreError::OnColdTier(_)
             | StoreError::Target { .. }
             | StoreError::Io { .. } => Exit::Disk,
+            StoreError::Stopped => Exit::Interrupted,
         };
         Self::new(exit, error.reason(), chain(&error))
     }

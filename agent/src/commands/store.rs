@@ -6,7 +6,10 @@ use nave_names::Digest;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, Output, finish};
-use crate::{config::DEFAULT_STATE_DIR, store::Store};
+use crate::{
+    config::DEFAULT_STATE_DIR,
+    store::{Store, Tier},
+};
 
 /// Look at the spoke's store, check it, and clean it up. `ls` and `verify` work beside a running agent.
 ///
@@ -46,6 +49,7 @@ struct Version {
     digest: Digest,
     files: usize,
     bytes: u64,
+    tier: &'static str,
     kept_because: Option<String>,
 }
 
@@ -84,9 +88,10 @@ impl StoreArgs {
             Verb::Ls => finish(self.output, &list(dir), |versions| {
                 let row = |v: &Version| {
                     let why = v.kept_because.as_deref().unwrap_or("-");
-                    format!("{:<71}  {:>6}  {:>14}  {why}", v.digest.to_string(), v.files, v.bytes)
+                    let (digest, tier) = (v.digest.to_string(), v.tier);
+                    format!("{digest:<71}  {:>6}  {:>14}  {tier:<4}  {why}", v.files, v.bytes)
                 };
-                let header = format!("{:<71}  {:>6}  {:>14}  KEPT", "DIGEST", "FILES", "BYTES");
+                let header = format!("{:<71}  {:>6}  {:>14}  TIER  KEPT", "DIGEST", "FILES", "BYTES");
                 [header].into_iter().chain(versions.iter().map(row)).collect::<Vec<_>>().join("\n")
             }),
             Verb::Verify { repair } => finish(self.output, &verify(dir, repair), |verified| {
@@ -125,6 +130,12 @@ fn list(dir: PathBuf) -> Result<(Exit, Vec<Version>), Failure> {
         digest: held.digest,
         files: held.files,
         bytes: held.size,
+        tier: match held.tier {
+            Tier::Hot => "hot",
+            Tier::Cold => "cold",
+            Tier::Both => "both",
+            Tier::Away => "away",
+        },
         kept_because: roots.0.get(&held.digest).cloned(),
     };
     Ok((Exit::Done, store.list()?.into_iter().map(version).collect()))

@@ -97,6 +97,23 @@ pub struct StorageFile {
     pub high_watermark: Option<u8>,
     /// Until no more than this is taken.
     pub low_watermark: Option<u8>,
+    /// A second tier, for what is kept and not served; absent = none.
+    pub cold: Option<ColdFile>,
+}
+
+/// The cold tier of the store.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ColdFile {
+    /// A folder on another disk, for this store alone.
+    pub dir: PathBuf,
+    /// Bytes, such as `2Ti`; absent = what its disk has.
+    pub quota: Option<String>,
+    /// In percent of the quota (without one, of its file system): when more is taken, versions that nothing needs go, the
+    /// longest unneeded first.
+    pub high_watermark: Option<u8>,
+    /// Until no more than this is taken.
+    pub low_watermark: Option<u8>,
 }
 
 impl ConfigFile {
@@ -105,7 +122,7 @@ impl ConfigFile {
     /// # Errors
     /// [`ConfigError::Value`].
     pub fn quota(&self) -> Result<Option<u64>, ConfigError> {
-        super::storage::limits(self.storage.clone()).map(|(quota, _)| quota)
+        super::storage::Storage::new(self.storage.clone()).map(|storage| storage.quota)
     }
 
     /// Reads the file.

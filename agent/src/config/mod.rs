@@ -10,10 +10,10 @@ use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::D
 
 use nave_names::ClusterName;
 
-use crate::identity::CaHash;
+use crate::{identity::CaHash, store::ColdTier};
 
 pub use address::HubAddress;
-pub use file::{ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
+pub use file::{ColdFile, ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
 pub use peer::PeerConfig;
 pub use storage::Percent;
 
@@ -72,6 +72,8 @@ pub struct Config {
     pub quota: Option<u64>,
     /// How much of that versions that nothing needs may take.
     pub watermarks: Percent,
+    /// The second tier of the store.
+    pub cold: Option<ColdTier>,
     /// Whether `files` is served.
     pub files: bool,
     /// Where models are laid out.
@@ -173,7 +175,7 @@ impl Config {
             (_, Some(path)) => JoinToken::File(path),
             (_, None) => JoinToken::Absent,
         };
-        let (quota, watermarks) = storage::limits(file.storage)?;
+        let storage::Storage { quota, watermarks, cold } = storage::Storage::new(file.storage)?;
         let runtimes =
             file.runtimes.unwrap_or(RuntimesFile { files: Some(FilesFile::default()), hook: None });
         let hook = runtimes.hook.map(HookConfig::new).transpose()?;
@@ -195,6 +197,7 @@ impl Config {
             bundle_trust_file: file.bundle_trust_file,
             quota,
             watermarks,
+            cold,
             files,
             hook,
             peer: file.peer.map(PeerConfig::new).transpose()?,
@@ -292,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cold_tier_keeps_between_watermarks_unless_the_site_says_otherwise() {
+        let cold = |yaml: &str| config(&format!("hub: h\nstorage: {{cold: {yaml}}}")).unwrap().cold.unwrap();
+        let plain = cold("{dir: /mnt/disk/nave}");
+        assert_eq!((plain.quota, plain.high, plain.low), (None, 85, 70));
+        let other = cold("{dir: /mnt/disk/nave, quota: 2Gi, highWatermark: 60}");
+        assert_eq!((other.quota, other.high, other.low), (Some(2 << 30), 60, 60));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (yaml, field) in [
             ("stateDir: /s", "hub"),
@@ -301,6 +313,10 @@ mod tests {
             ("hub: h\nstorage: {quota: much}", "storage.quota"),
             ("hub: h\nstorage: {highWatermark: 101}", "storage.highWatermark"),
             ("hub: h\nstorage: {highWatermark: 50, lowWatermark: 60}", "storage.lowWatermark"),
+            ("hub: h\nstorage: {cold: {}}", "storage.cold.dir"),
+            ("hub: h\nstorage: {cold: {dir: cold}}", "storage.cold.dir"),
+            ("hub: h\nstorage: {cold: {dir: /c, quota: much}}", "storage.cold.quota"),
+            ("hub: h\nstorage: {cold: {dir: /c, lowWatermark: 101}}", "storage.cold.lowWatermark"),
             ("hub: h\nruntimes: {hook: {}}", "runtimes.hook"),
             ("hub: h\nruntimes: {hook: {command: [x], timeout: soon}}", "runtimes.hook.timeout"),
         ] {

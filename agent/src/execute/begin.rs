@@ -73,7 +73,7 @@ impl Executor {
         let imports_file = state::imports(&parts.config.state_dir);
         let imports = load_imports(&imports_file)?;
         let store = parts.activator.store();
-        let held = store.digests()?;
+        let held = store.held()?;
         let scans = scan_all(store, parts.activator.models())?;
         let records = match serving_file.load::<Records>()? {
             Found::Kept(records) => records,
@@ -114,6 +114,7 @@ impl Executor {
             serving: Condition::Unknown,
             storage_trouble: None,
             room: Condition::Unknown,
+            tiers: String::new(),
             observed,
             told,
             notices,

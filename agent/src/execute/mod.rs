@@ -2,12 +2,14 @@
 //! plans again whenever something was told, has ended, or is due. Nothing else changes what is served.
 
 mod begin;
+mod collect;
 mod imports;
 mod look;
 mod model_step;
 mod publish;
 mod pulls;
 mod signatures;
+mod tiers;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -37,12 +39,14 @@ use crate::{
     pull::PullError,
     session::UrlDesk,
     state::{StateError, StateFile},
-    store::{GcReport, Roots, Store, StoreError},
+    store::Roots,
 };
+use collect::{Collected, collect};
 use imports::Notice;
-use look::{Look, look};
+use look::Look;
 use model_step::ModelDone;
 use pulls::Pulls;
+use tiers::MoveDone;
 
 pub use begin::Parts;
 pub(crate) use imports::News;
@@ -90,15 +94,13 @@ impl Clock {
     }
 }
 
-/// What a collection came to, and what the store holds after it: complete versions, parts of others, and the room.
-type Collected = Result<(GcReport, Vec<Digest>, Vec<Digest>, Look), StoreError>;
-
 /// What ended.
 enum Done {
     Pull(Digest, Result<(), PullError>),
     Verify(Vouch, Result<(), PullError>),
     Model(Box<ModelDone>),
     Collect(Collected),
+    Move(MoveDone),
     Look(Look),
     Health(Condition),
 }
@@ -120,6 +122,7 @@ pub struct Executor {
     serving: Condition,
     storage_trouble: Option<String>,
     room: Condition,
+    tiers: String,
     observed: watch::Sender<Arc<Observed>>,
     told: mpsc::Receiver<Told>,
     notices: mpsc::Receiver<Notice>,
@@ -145,6 +148,7 @@ impl Executor {
         while !drain.is_started() {
             let plan = plan(&self.ledger, &self.inventory, self.clock.now());
             self.protect(&plan).await;
+            self.forget_moot_moves(&plan);
             for step in plan.steps.clone() {
                 self.start(step).await;
             }
@@ -179,6 +183,9 @@ impl Executor {
 
     /// Writes down what must stay in the store before anything relies on it.
     async fn protect(&mut self, plan: &Plan) {
+        // Without having been told anything, all stays where it is.
+        let hot = self.ledger.is_told().then(|| plan.hot.clone());
+        self.activator.store().keep_hot(hot);
         if self.roots.as_ref() == Some(&plan.roots) {
             return;
         }
@@ -269,6 +276,7 @@ impl Executor {
         for entry in &desired.entries {
             if desired.base.is_some() || !known.contains(entry) {
                 attempts.forget(&Subject::Pull(entry.manifest_digest));
+                attempts.forget(&Subject::Promote(entry.manifest_digest));
                 entry.vouch().into_iter().for_each(|vouch| attempts.forget(&Subject::Verify(vouch)));
                 attempts.forget(&Subject::Switch(entry.key.model.clone(), entry.manifest_digest));
             }
@@ -280,7 +288,12 @@ impl Executor {
                 .entries()
                 .iter()
                 .any(|entry| entry.key.model == *model && entry.manifest_digest == *digest),
-            Subject::Revert(_) | Subject::Tidy(_) | Subject::Remove(_) | Subject::Collect => true,
+            Subject::Revert(_)
+            | Subject::Tidy(_)
+            | Subject::Remove(_)
+            | Subject::Collect
+            | Subject::Promote(_)
+            | Subject::Demote(_) => true,
         });
         self.pulls.restart_changed(next);
     }
@@ -303,6 +316,7 @@ impl Executor {
                 let collect = collect(self.activator.store().clone(), versions);
                 self.spawn(job, async move { Done::Collect(collect.await) });
             }
+            step @ (Step::Promote { .. } | Step::Demote { .. }) => self.start_move(step),
             Step::Adopt { model, active } => {
                 let subject = Subject::Tidy(model.clone());
                 self.change_record(&model, subject, |record| record.adopt(&active)).await;
@@ -332,29 +346,11 @@ impl Executor {
             Ok(Done::Verify(vouch, outcome)) => self.verify_done(vouch, outcome),
             Ok(Done::Model(done)) => self.model_done(*done).await,
             Ok(Done::Collect(outcome)) => self.collect_done(outcome),
+            Ok(Done::Move(done)) => self.move_done(done).await,
             Ok(Done::Look(look)) => self.looked(look),
             Ok(Done::Health(condition)) => self.serving = condition,
             // The plan starts it again from what is on disk.
             Err(error) => tracing::error!(%error, "a step broke off"),
-        }
-    }
-
-    fn collect_done(&mut self, outcome: Collected) {
-        match outcome {
-            Ok((report, held, unfinished, look)) => {
-                self.metrics.step("collect", true);
-                if !report.versions.is_empty() {
-                    tracing::info!(versions = report.versions.len(), bytes = report.bytes, "collected");
-                }
-                self.inventory.held = held.into_iter().collect();
-                self.inventory.partial = unfinished.into_iter().collect();
-                self.inventory.attempts.forget(&Subject::Collect);
-                self.looked(look);
-            }
-            Err(error) => {
-                self.metrics.step("collect", false);
-                self.failed(Subject::Collect, error.reason(), &chain(&error));
-            }
         }
     }
 
@@ -380,16 +376,6 @@ impl Executor {
         }
         tracing::info!("drained");
     }
-}
-
-async fn collect(store: Store, versions: BTreeSet<Digest>) -> Collected {
-    let collect = move || {
-        let report = store.evict(&versions)?;
-        Ok((report, store.digests()?, store.unfinished()?, look(&store)))
-    };
-    blocking(collect)
-        .await
-        .unwrap_or(Err(StoreError::Damaged { what: "the collection broke off: something".to_owned() }))
 }
 
 /// Blocking work; `None` = it broke off.

@@ -12,7 +12,7 @@ use crate::{
     activate::{ActivateError, Activator, ModelScan},
     observed::Condition,
     state::{Records, StateError},
-    store::{DISK_FULL, StoreError},
+    store::{COLD_TIER_FULL, DISK_FULL, StoreError},
 };
 
 /// A step that ended, and how the model's folder looks after it.
@@ -60,6 +60,11 @@ impl Executor {
             // It made place for a pull in the moment in which it was asked for again; the plan has it pulled.
             Err(ActivateError::Store(StoreError::NotHeld(digest))) => {
                 self.inventory.held.remove(&digest);
+            }
+            // A file was moved since somebody looked; the plan has it brought back first.
+            Err(ActivateError::Store(StoreError::OnColdTier(digest))) => {
+                tracing::debug!(%model, %digest, "it is on the cold tier");
+                self.look_now().await;
             }
             Err(ActivateError::Aborted) => tracing::debug!(%model, step = word, "stopped"),
             Err(error) => {
@@ -114,7 +119,9 @@ impl Executor {
             | Step::Verify { .. }
             | Step::CancelPull { .. }
             | Step::Adopt { .. }
-            | Step::Collect { .. } => {}
+            | Step::Collect { .. }
+            | Step::Promote { .. }
+            | Step::Demote { .. } => {}
         }
     }
 
@@ -158,7 +165,7 @@ impl Executor {
     }
 
     pub(super) fn failed(&mut self, subject: Subject, reason: &str, message: &str) {
-        let class = if reason == DISK_FULL { Class::Room } else { Class::Failed };
+        let class = if [DISK_FULL, COLD_TIER_FULL].contains(&reason) { Class::Room } else { Class::Failed };
         let what = Failed { reason, message, class };
         self.inventory.attempts.failed(subject, what, self.clock.now(), rand::random());
     }
@@ -221,7 +228,9 @@ async fn take(
         | Step::Verify { .. }
         | Step::CancelPull { .. }
         | Step::Adopt { .. }
-        | Step::Collect { .. } => Ok(()),
+        | Step::Collect { .. }
+        | Step::Promote { .. }
+        | Step::Demote { .. } => Ok(()),
     }
 }
 
@@ -238,5 +247,7 @@ const fn word(step: &Step) -> &'static str {
         Step::Retire { .. } => "retire",
         Step::Remove { .. } => "remove",
         Step::Collect { .. } => "collect",
+        Step::Promote { .. } => "promote",
+        Step::Demote { .. } => "demote",
     }
 }

@@ -38,7 +38,7 @@ impl Executor {
             generation: self.ledger.generation(),
             held: held.collect(),
             rows,
-            storage: self.storage(),
+            storage: self.storage(plan),
             serving: self.serving.clone(),
         };
         self.observed.send_if_modified(|current| {
@@ -72,7 +72,7 @@ impl Executor {
         Some(entry.manifest_digest)
     }
 
-    fn storage(&self) -> Condition {
+    fn storage(&self, plan: &Plan) -> Condition {
         if let Some(trouble) = &self.storage_trouble {
             return Condition::Unhealthy(trouble.clone());
         }
@@ -80,7 +80,10 @@ impl Executor {
         if let Some(failure) = self.inventory.attempts.for_room() {
             return Condition::Unhealthy(failure.message.clone());
         }
-        self.room.clone()
+        match (&plan.blocked, &self.room) {
+            (Some(blocked), Condition::Healthy) => Condition::Unhealthy(self.say_blocked(blocked)),
+            (_, room) => room.clone(),
+        }
     }
 }
 

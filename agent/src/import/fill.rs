@@ -2,7 +2,7 @@
 //! store. A chunk comes from where it is: left by an earlier attempt, carried by the bundle, rebuilt from the base, or copied
 //! from another version. Wherever it comes from, its BLAKE3 is compared, and each file's SHA-256 at its end.
 
-use std::{collections::HashSet, fs::File, os::unix::fs::FileExt as _, sync::Arc};
+use std::{collections::HashSet, os::unix::fs::FileExt as _, sync::Arc};
 
 use nave_delta::{Decoder, Record};
 use nave_manifest::{Blake3, CHUNK, Chunk, FileEntry};
@@ -181,8 +181,8 @@ impl Filling<'_> {
         let base = match record.base {
             None => Ok(()),
             Some(span) => {
-                let blob = self.importer.store.blob_path(&delta.base.files()[span.file].sha256);
-                File::open(blob).and_then(|blob| blob.read_exact_at(&mut bytes, span.offset))
+                let blob = self.importer.store.open_blob(&delta.base.files()[span.file].sha256);
+                blob.and_then(|blob| blob.read_exact_at(&mut bytes, span.offset))
             }
         };
         let decoded = self.decoder.decode(record, &block, &mut bytes);
@@ -204,7 +204,7 @@ impl Filling<'_> {
     fn is_whole(&self, delta: &Delta, record: &Record) -> bool {
         let Some(span) = record.base else { return true };
         let sha256 = delta.base.files()[span.file].sha256;
-        let found = File::open(self.importer.store.blob_path(&sha256)).and_then(digest_of);
+        let found = self.importer.store.open_blob(&sha256).and_then(digest_of);
         found.is_ok_and(|found| found == sha256)
     }
 }

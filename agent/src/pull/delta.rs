@@ -3,7 +3,6 @@
 //! is missing, damaged, or lies is never an error: its chunks are fetched as they are.
 
 use std::{
-    fs::File,
     os::unix::fs::FileExt as _,
     sync::{
         Mutex, PoisonError,
@@ -110,7 +109,8 @@ impl Delta {
         bytes.resize(record.length as usize, 0);
         if let Some(span) = record.base {
             let sha256 = self.base.files()[span.file].sha256;
-            File::open(self.store.blob_path(&sha256))
+            self.store
+                .open_blob(&sha256)
                 .and_then(|blob| blob.read_exact_at(bytes, span.offset))
                 .map_err(|error| format!("base's blob {sha256} cannot be read: {error}"))?;
         }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
     os::unix::fs::FileExt as _,
 };
 
@@ -51,7 +50,7 @@ impl ChunkIndex {
     /// The bytes of a chunk, if the store has them and they are still right.
     pub(crate) fn read(&self, store: &Store, blake3: &Blake3, length: u32) -> Option<Vec<u8>> {
         let place = self.places.get(blake3).filter(|place| place.length == length)?;
-        let blob = File::open(store.blob_path(&place.blob)).ok()?;
+        let blob = store.open_blob(&place.blob).ok()?;
         let mut bytes = vec![0; length as usize];
         blob.read_exact_at(&mut bytes, place.offset).ok()?;
         (Blake3::of(&bytes) == *blake3).then_some(bytes)

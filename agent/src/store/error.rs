@@ -12,6 +12,9 @@ use super::Space;
 /// The reason of every failure that more room would cure.
 pub const DISK_FULL: &str = "DiskFull";
 
+/// The reason of a move to a cold tier that has no room for it.
+pub const COLD_TIER_FULL: &str = "ColdTierFull";
+
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -64,6 +67,37 @@ pub enum StoreError {
         /// Which blob or manifest.
         what: String,
     },
+    /// No room on the cold tier for what should go there.
+    #[error(
+        "cold tier full: {needed} bytes should move to {path}, which has {} left: {taken} of {most} bytes are taken; {tiers}",
+        most.saturating_sub(*taken), path = path.display()
+    )]
+    ColdTierFull {
+        /// The cold tier's folder.
+        path: PathBuf,
+        /// Bytes that should move.
+        needed: u64,
+        /// Bytes that are taken of it.
+        taken: u64,
+        /// Bytes that may be.
+        most: u64,
+        /// What is free on both tiers.
+        tiers: String,
+    },
+    /// The cold tier is not where it should be.
+    #[error("the cold tier {} is not there: {why}", path.display())]
+    ColdTierAway {
+        /// Its folder.
+        path: PathBuf,
+        /// How that shows.
+        why: String,
+    },
+    /// A version that has to be brought to the hot tier first.
+    #[error("version {0} is on the cold tier")]
+    OnColdTier(Digest),
+    /// Told to stop; what was done until then stays done.
+    #[error("stopped")]
+    Stopped,
     /// A folder to materialise into that cannot be replaced.
     #[error("cannot put files into {path}: {why}", path = path.display())]
     Target {
@@ -92,6 +126,10 @@ impl StoreError {
             Self::DiskFull { .. } | Self::Full { .. } => DISK_FULL,
             Self::NotHeld(_) => "NotHeld",
             Self::Damaged { .. } => "StoreDamaged",
+            Self::ColdTierFull { .. } => COLD_TIER_FULL,
+            Self::ColdTierAway { .. } => "ColdTierAway",
+            Self::OnColdTier(_) => "OnColdTier",
+            Self::Stopped => "Stopped",
             Self::Target { .. } => "TargetNotUsable",
             Self::Io { source, .. } => io_reason(source.kind()),
         }

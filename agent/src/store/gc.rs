@@ -65,25 +65,13 @@ impl Store {
         for manifest in pins.values() {
             needed.extend(manifest.files().iter().map(|file| file.sha256));
         }
-        self.remove_blobs(&needed, &mut report)?;
+        remove_blobs(self.dir(), &needed, &mut report)?;
+        if let Some(cold) = self.cold_dir() {
+            remove_blobs(&cold, &needed, &mut report)?;
+        }
         self.remove_signatures(|digest| stays(digest) || self.has(digest), &mut report)?;
         self.remove_stagings(stays, &mut report)?;
         Ok(report)
-    }
-
-    fn remove_blobs(&self, needed: &BTreeSet<Digest>, report: &mut GcReport) -> Result<(), StoreError> {
-        for folder in entries(&self.dir().join("blobs"))? {
-            for blob in entries(&folder)? {
-                let digest = blob.file_name().and_then(|name| name.to_str()).and_then(parse_hex);
-                if digest.is_some_and(|digest| needed.contains(&digest)) {
-                    continue;
-                }
-                report.bytes += fs::metadata(&blob).map_err(StoreError::io("look at", &blob))?.len();
-                fs::remove_file(&blob).map_err(StoreError::io("remove", &blob))?;
-                report.blobs += 1;
-            }
-        }
-        Ok(())
     }
 
     fn remove_stagings(
@@ -104,6 +92,21 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn remove_blobs(tier: &Path, needed: &BTreeSet<Digest>, report: &mut GcReport) -> Result<(), StoreError> {
+    for folder in entries(&tier.join("blobs"))? {
+        for blob in entries(&folder)? {
+            let digest = blob.file_name().and_then(|name| name.to_str()).and_then(parse_hex);
+            if digest.is_some_and(|digest| needed.contains(&digest)) {
+                continue;
+            }
+            report.bytes += fs::metadata(&blob).map_err(StoreError::io("look at", &blob))?.len();
+            fs::remove_file(&blob).map_err(StoreError::io("remove", &blob))?;
+            report.blobs += 1;
+        }
+    }
+    Ok(())
 }
 
 /// What lies in a folder, sorted; nothing if there is no such folder.

@@ -45,7 +45,8 @@ impl Store {
     /// target, which appears, or is exchanged, in one step.
     ///
     /// # Errors
-    /// [`StoreError::NotHeld`], [`StoreError::Damaged`] if a blob is missing or wrong, or what the file system says.
+    /// [`StoreError::NotHeld`], [`StoreError::OnColdTier`] before it was promoted, [`StoreError::Damaged`] if a blob is
+    /// missing or wrong, or what the file system says.
     pub fn materialise(&self, digest: &Digest, target: &Path) -> Result<Materialised, StoreError> {
         // Folders and links take a little room too.
         self.with_spare(StoreError::reason, || self.try_materialise(digest, target))
@@ -63,7 +64,7 @@ impl Store {
         let beside = parent.join(format!(".{}.nave-new", name.to_string_lossy()));
         remove_folder(&beside)?;
 
-        let done = self.lay_out(manifest.files(), &beside)?;
+        let done = self.lay_out(digest, manifest.files(), &beside)?;
         match fs::symlink_metadata(target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::rename(&beside, target).map_err(StoreError::io("rename a new folder to", target))?;
@@ -90,7 +91,12 @@ impl Store {
         self.is_materialised(self.manifest(digest)?.files(), target)
     }
 
-    fn lay_out(&self, files: &[FileEntry], folder: &Path) -> Result<Materialised, StoreError> {
+    fn lay_out(
+        &self,
+        digest: &Digest,
+        files: &[FileEntry],
+        folder: &Path,
+    ) -> Result<Materialised, StoreError> {
         let mut done = Materialised::default();
         let mut way = Way::Clone;
         fs::create_dir(folder).map_err(StoreError::io("create folder", folder))?;
@@ -103,8 +109,14 @@ impl Store {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(StoreError::io("create folder", parent))?;
             }
-            let from = self.blob_path(&file.sha256);
-            let used = place(&from, &to, file, &mut way)?;
+            let from = self.hot_blob(&file.sha256);
+            let used = match place(&from, &to, file, &mut way) {
+                // Neither a link nor a clone goes from one disk to another.
+                Err(StoreError::Damaged { .. }) if self.is_on_cold(&file.sha256) => {
+                    return Err(StoreError::OnColdTier(*digest));
+                }
+                used => used?,
+            };
             match used {
                 Way::Clone => done.cloned += 1,
                 Way::Link => done.linked += 1,

@@ -4,22 +4,26 @@
 //! ```text
 //! lock                     held by the one process that writes
 //! roots.json               versions that must not go, and why
+//! cold.json                which folder is the cold tier, where there is one
 //! spare                    room for small files on a full disk
 //! blobs/<ab>/<sha256>      verified, 0444
 //! signatures/<sha256>.sig  of versions, by their manifest's digest; as they came
 //! manifests/<sha256>.json  one for each complete version; written after the last of its blobs
 //! staging/<sha256>/        a pull under way: manifest, parts, journals
+//! incoming/                files on their way from the cold tier
 //! ```
 //!
 //! Everything here blocks; async callers use `spawn_blocking`.
 
 mod chunk_index;
+mod cold;
 pub(crate) mod durable;
 mod error;
 mod gc;
 pub mod journal;
 mod lock;
 mod materialise;
+mod moves;
 mod part;
 mod room;
 mod roots;
@@ -33,7 +37,8 @@ mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
@@ -41,9 +46,13 @@ use std::{
 use nave_manifest::Manifest;
 use nave_names::Digest;
 
-pub use error::{DISK_FULL, StoreError};
+use cold::{Cold, blob_in};
+
+pub use cold::ColdTier;
+pub use error::{COLD_TIER_FULL, DISK_FULL, StoreError};
 pub use gc::GcReport;
 pub use materialise::Materialised;
+pub use moves::Moved;
 pub use roots::Roots;
 pub use space::{Shortage, Space};
 pub use verify::{Finding, VerifyReport};
@@ -64,7 +73,7 @@ pub struct Store {
 struct Inner {
     dir: PathBuf,
     /// Held until the last clone goes.
-    _lock: Option<lock::Lock>,
+    lock: Option<lock::Lock>,
     /// Versions that a running pull needs, with what they consist of.
     pins: Mutex<BTreeMap<Digest, Arc<Manifest>>>,
     /// Bytes that running pulls will still write.
@@ -77,6 +86,14 @@ struct Inner {
     evictable: Mutex<Option<Evictable>>,
     /// Publishing reads, collecting writes: a blob is never collected between its rename and its manifest.
     collecting: RwLock<()>,
+    /// The cold tier.
+    cold: Mutex<Cold>,
+    /// Versions that belong on the hot tier; `None` = nobody said so yet, and all do.
+    hot: Mutex<Option<BTreeSet<Digest>>>,
+    /// One move between the tiers at a time.
+    moving: Mutex<()>,
+    /// The files of versions by their contents, which never change.
+    contents: Mutex<BTreeMap<Digest, BTreeMap<Digest, u64>>>,
 }
 
 /// Bytes that would be free without what nothing needs, and what that was counted of.
@@ -96,6 +113,21 @@ pub struct StoredVersion {
     pub files: usize,
     /// Sum of their sizes in bytes.
     pub size: u64,
+    /// Where they lie.
+    pub tier: Tier,
+}
+
+/// Where the files of a version lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// On the hot tier; the only one of most stores.
+    Hot,
+    /// On the cold one.
+    Cold,
+    /// Some here and some there: it is moving, or shares files with a version on the other.
+    Both,
+    /// Some are on a cold tier that is not there now.
+    Away,
 }
 
 impl Store {
@@ -111,7 +143,10 @@ impl Store {
         }
         durable::sync_dir(&dir)?;
         let lock = lock::Lock::acquire(&dir)?;
-        Ok(Self::new(dir, Some(lock)))
+        let store = Self::new(dir, Some(lock));
+        staging::remove_all(&store.dir().join(cold::INCOMING))?;
+        store.look_for_cold()?;
+        Ok(store)
     }
 
     /// Opens an existing store to look at it; nothing that writes may be called.
@@ -121,19 +156,25 @@ impl Store {
     pub fn open_read_only(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let dir = dir.into();
         fs::metadata(dir.join("manifests")).map_err(StoreError::io("open store", &dir))?;
-        Ok(Self::new(dir, None))
+        let store = Self::new(dir, None);
+        store.look_for_cold()?;
+        Ok(store)
     }
 
     fn new(dir: PathBuf, lock: Option<lock::Lock>) -> Self {
         let inner = Inner {
             dir,
-            _lock: lock,
+            lock,
             pins: Mutex::default(),
             promised: Mutex::default(),
             quota: AtomicU64::new(u64::MAX),
             marks: AtomicU64::new(0),
             evictable: Mutex::default(),
             collecting: RwLock::default(),
+            cold: Mutex::default(),
+            hot: Mutex::default(),
+            moving: Mutex::default(),
+            contents: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -145,7 +186,14 @@ impl Store {
 
     /// Whether the version with this manifest digest is complete and verified.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.manifest_path(digest).is_file()
+        self.manifest_path(digest).is_file() && (!self.is_cold_away() || self.is_whole(digest))
+    }
+
+    /// Whether every file of a version is there; without its cold tier a store may have only some.
+    fn is_whole(&self, digest: &Digest) -> bool {
+        let whole =
+            |manifest: Manifest| manifest.files().iter().all(|file| self.has_blob(&file.sha256, file.size));
+        self.manifest(digest).is_ok_and(whole)
     }
 
     /// The manifest of a version that the store holds.
@@ -166,6 +214,18 @@ impl Store {
             return Err(damaged());
         }
         Manifest::parse(&bytes).map_err(|_| damaged())
+    }
+
+    /// Digests of the versions that the store holds and has at hand, sorted: all, unless its cold tier is away.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn held(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut digests = self.digests()?;
+        if self.is_cold_away() {
+            digests.retain(|digest| self.is_whole(digest));
+        }
+        Ok(digests)
     }
 
     /// Digests of every version that the store holds, sorted.
@@ -200,11 +260,19 @@ impl Store {
     /// What the file system says, or [`StoreError::Damaged`].
     pub fn list(&self) -> Result<Vec<StoredVersion>, StoreError> {
         let mut versions = Vec::new();
+        let cold = self.cold_only()?;
         for digest in self.digests()? {
             match self.manifest(&digest) {
                 Ok(manifest) => {
                     let (files, size) = (manifest.files().len(), manifest.total_size());
-                    versions.push(StoredVersion { digest, files, size });
+                    let on_cold = manifest.files().iter().filter(|file| cold.contains(&file.sha256)).count();
+                    let tier = match on_cold {
+                        0 if self.is_cold_away() && !self.is_whole(&digest) => Tier::Away,
+                        0 => Tier::Hot,
+                        all if all == files => Tier::Cold,
+                        _ => Tier::Both,
+                    };
+                    versions.push(StoredVersion { digest, files, size, tier });
                 }
                 // The agent that runs beside this has just collected it.
                 Err(StoreError::NotHeld(_)) => {}
@@ -214,14 +282,37 @@ impl Store {
         Ok(versions)
     }
 
-    /// Where a verified blob lies.
+    /// Where a verified blob lies, on either tier.
     pub fn blob_path(&self, sha256: &Digest) -> PathBuf {
-        let hex = sha256.to_hex();
-        self.inner.dir.join("blobs").join(&hex[..2]).join(hex)
+        let hot = self.hot_blob(sha256);
+        let cold = self.cold_dir().map(|dir| blob_in(&dir, sha256));
+        cold.filter(|cold| !hot.exists() && cold.exists()).unwrap_or(hot)
+    }
+
+    /// Its place on the hot tier.
+    fn hot_blob(&self, sha256: &Digest) -> PathBuf {
+        blob_in(self.dir(), sha256)
+    }
+
+    /// Opens a verified blob, which may be moving.
+    pub(crate) fn open_blob(&self, sha256: &Digest) -> io::Result<File> {
+        match File::open(self.blob_path(sha256)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(self.blob_path(sha256)),
+            opened => opened,
+        }
     }
 
     pub(crate) fn has_blob(&self, sha256: &Digest, size: u64) -> bool {
-        fs::metadata(self.blob_path(sha256)).is_ok_and(|found| found.is_file() && found.len() == size)
+        let there =
+            |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size);
+        let hot = self.hot_blob(sha256);
+        // One that moves is in one of the two at any time, and by the third look where it went.
+        let cold = || self.cold_dir().is_some_and(|dir| there(&blob_in(&dir, sha256)) || there(&hot));
+        there(&hot) || cold()
+    }
+
+    fn is_writer(&self) -> bool {
+        self.inner.lock.is_some()
     }
 
     fn manifest_path(&self, digest: &Digest) -> PathBuf {

@@ -12,13 +12,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotHeld`] where neither is there.
     pub(crate) fn open_verified(&self, version: &Digest, sha256: &Digest) -> Result<File, StoreError> {
-        let part = self.staging_path(version).join(format!("{}.part", sha256.to_hex()));
+        let path = self.staging_path(version).join(format!("{}.part", sha256.to_hex()));
         // A part that is published between two looks is a blob by the last one.
-        for path in [self.blob_path(sha256), part, self.blob_path(sha256)] {
-            match File::open(&path) {
+        let looks: [&dyn Fn() -> io::Result<File>; 3] =
+            [&|| self.open_blob(sha256), &|| File::open(&path), &|| self.open_blob(sha256)];
+        for look in looks {
+            match look() {
                 Ok(file) => return Ok(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(StoreError::io("open", path)(error)),
+                Err(error) => return Err(StoreError::io("open", &path)(error)),
             }
         }
         Err(StoreError::NotHeld(*version))

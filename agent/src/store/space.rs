@@ -8,7 +8,7 @@ use std::{
     sync::{PoisonError, atomic::Ordering},
 };
 
-use super::{Store, StoreError, gc::entries};
+use super::{ColdTier, Store, StoreError, gc::entries};
 
 /// Left free beyond what a pull writes: journals, folders, and the ledger and logs of the agent itself. A sixteenth of a
 /// small store.
@@ -27,7 +27,7 @@ pub struct Space {
 
 /// What is taken and what is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Usage {
+pub(super) struct Usage {
     disk: Space,
     /// Bytes that the store takes, and the most that it may take, where that is limited.
     quota: Option<(u64, u64)>,
@@ -40,6 +40,8 @@ pub struct Shortage {
     available: u64,
     least: u64,
     usage: Usage,
+    /// What is so on the cold tier, in words.
+    cold: String,
 }
 
 /// Bytes that a running pull will write; given back when dropped.
@@ -94,21 +96,45 @@ impl Store {
         let usage = self.usage()?;
         let Space { total, available } = usage.room(self.evictable()?);
         let least = LEAST_ROOM.min(total / 10);
-        let path = self.dir();
-        Ok((available < least).then(|| Shortage { path: path.to_owned(), available, least, usage }))
+        if available >= least {
+            return Ok(None);
+        }
+        let cold = match self.cold_usage()? {
+            Some((usage, limits)) => format!("; on the cold tier {}: {usage}", limits.dir.display()),
+            None => String::new(),
+        };
+        Ok(Some(Shortage { path: self.dir().to_owned(), available, least, usage, cold }))
+    }
+
+    /// What is free on both tiers, in words.
+    pub fn tiers_in_words(&self) -> String {
+        let say = |usage: Result<Usage, StoreError>| match usage {
+            Ok(usage) => usage.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let hot = format!("hot tier {}: {}", self.dir().display(), say(self.usage()));
+        match self.cold_usage().transpose() {
+            None => hot,
+            Some(Err(error)) => format!("{hot}; cold tier: {error}"),
+            Some(Ok((usage, limits))) => format!("{hot}; cold tier {}: {usage}", limits.dir.display()),
+        }
     }
 
     /// How much there is for the store, and how much of it is taken: of its quota, or of the file system.
     pub(super) fn taken_of(&self) -> Result<(u64, u64), StoreError> {
-        let Usage { disk, quota } = self.usage()?;
-        let of_disk = (disk.total, disk.total.saturating_sub(disk.available));
-        Ok(quota.map_or(of_disk, |(taken, quota)| (quota, taken)))
+        Ok(self.usage()?.taken_of())
     }
 
     fn usage(&self) -> Result<Usage, StoreError> {
         let quota = self.inner.quota.load(Ordering::Relaxed);
-        let quota = if quota == u64::MAX { None } else { Some((taken(self.dir())?, quota)) };
-        Ok(Usage { disk: self.space()?, quota })
+        Usage::of(self.dir(), (quota != u64::MAX).then_some(quota))
+    }
+
+    /// Of the cold tier, where it is there and takes anything.
+    pub(super) fn cold_usage(&self) -> Result<Option<(Usage, ColdTier)>, StoreError> {
+        let Some(dir) = self.cold_dir() else { return Ok(None) };
+        let Some(limits) = self.cold().limits.clone() else { return Ok(None) };
+        Ok(Some((Usage::of(&dir, limits.quota)?, limits)))
     }
 
     /// Promises room for `bytes` more, or says what is missing. Versions that nothing needs make place where they can.
@@ -126,7 +152,7 @@ impl Store {
     fn try_promise(&self, bytes: u64) -> Result<Promise, StoreError> {
         let mut promised = self.inner.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let Space { total, available } = self.usage()?.room(0);
-        let needed = bytes.saturating_add(MARGIN.min(total / 16));
+        let needed = bytes.saturating_add(margin(total));
         if bytes > 0 && needed > available.saturating_sub(*promised) {
             let path = self.dir().to_owned();
             return Err(StoreError::DiskFull { path, needed, available, reserved: *promised });
@@ -136,7 +162,30 @@ impl Store {
     }
 }
 
+/// What stays free of so much.
+fn margin(total: u64) -> u64 {
+    MARGIN.min(total / 16)
+}
+
 impl Usage {
+    fn of(dir: &Path, quota: Option<u64>) -> Result<Self, StoreError> {
+        let quota = quota.map(|quota| Ok::<_, StoreError>((taken(dir)?, quota))).transpose()?;
+        Ok(Self { disk: Space::of(dir)?, quota })
+    }
+
+    /// How much there is, and how much of it is taken: of the quota, or of the file system.
+    pub(super) fn taken_of(self) -> (u64, u64) {
+        let Self { disk, quota } = self;
+        let of_disk = (disk.total, disk.total.saturating_sub(disk.available));
+        quota.map_or(of_disk, |(taken, quota)| (quota, taken))
+    }
+
+    /// Bytes that may still be written.
+    pub(super) fn left_beside_margin(self) -> u64 {
+        let Space { total, available } = self.room(0);
+        available.saturating_sub(margin(total))
+    }
+
     fn room(self, evictable: u64) -> Space {
         let Self { disk, quota } = self;
         let available = disk.available.saturating_add(evictable).min(disk.total);
@@ -148,12 +197,18 @@ impl Usage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, available, least, usage: Usage { disk, quota } } = self;
+        let Self { path, available, least, usage, cold } = self;
         write!(
             f,
-            "{}: {available} bytes are free, {least} are needed to be ready for another model; ",
+            "{}: {available} bytes are free, {least} are needed to be ready for another model; {usage}{cold}",
             path.display()
-        )?;
+        )
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { disk, quota } = self;
         write!(f, "the file system has {} of {} bytes free", disk.available, disk.total)?;
         match quota {
             Some((taken, quota)) => write!(f, ", the store takes {taken} of its quota of {quota} bytes"),

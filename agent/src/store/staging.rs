@@ -150,7 +150,7 @@ impl Staging {
         self.sync_parts(&missing)?;
         let mut folders = BTreeSet::new();
         for file in &missing {
-            let (part, blob) = (self.part_path(&file.sha256), self.store.blob_path(&file.sha256));
+            let (part, blob) = (self.part_path(&file.sha256), self.store.hot_blob(&file.sha256));
             durable::make_read_only(&part)?;
             if let Some(folder) = blob.parent().filter(|folder| folders.insert(folder.to_path_buf())) {
                 fs::create_dir_all(folder).map_err(StoreError::io("create folder", folder))?;

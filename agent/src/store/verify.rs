@@ -4,13 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::Read as _,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::PoisonError,
 };
 
 use nave_names::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, StoreError, durable, gc::entries, parse_hex};
+use super::{Store, StoreError, cold::blob_in, durable, gc::entries, parse_hex};
+
+const MISSING: &str = "missing";
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,17 +70,19 @@ impl Store {
         }
         let mut bad_blobs = Vec::new();
         for (sha256, (size, versions)) in &users {
-            let path = self.blob_path(sha256);
-            if let Some(problem) = check_blob(&path, sha256, *size, &mut report)? {
-                // The agent that runs beside this may just have collected them, manifests first.
-                let held: Vec<_> = versions.iter().copied().filter(|version| self.has(version)).collect();
-                if held.is_empty() {
-                    continue;
-                }
-                broken.extend(&held);
-                report.find(&path, problem, held);
-                bad_blobs.push(path);
+            let (path, problem) = match self.check_copies(sha256, *size, &mut report)? {
+                Some(bad) => bad,
+                None => continue,
+            };
+            // The agent that runs beside this may just have collected them, manifests first.
+            let held = versions.iter().filter(|version| self.manifest_path(version).is_file());
+            let held: Vec<_> = held.copied().collect();
+            if held.is_empty() {
+                continue;
             }
+            broken.extend(&held);
+            report.find(&path, problem, held);
+            bad_blobs.push(path);
         }
         self.find_strangers(&mut report)?;
         if repair {
@@ -87,8 +92,44 @@ impl Store {
         Ok(report)
     }
 
+    /// What is wrong with a blob, and where; looked for on both tiers, and again where it has just been moved.
+    fn check_copies(
+        &self,
+        sha256: &Digest,
+        size: u64,
+        report: &mut VerifyReport,
+    ) -> Result<Option<(PathBuf, &'static str)>, StoreError> {
+        let hot = self.hot_blob(sha256);
+        let cold = self.cold_dir().map(|dir| blob_in(&dir, sha256));
+        for path in [Some(&hot), cold.as_ref(), cold.as_ref().map(|_| &hot)].into_iter().flatten() {
+            match check_blob(path, sha256, size, report)? {
+                None => return Ok(None),
+                Some(MISSING) => {}
+                Some(problem) => return Ok(Some((path.clone(), problem))),
+            }
+        }
+        Ok(Some((hot, MISSING)))
+    }
+
+    /// Takes a damaged blob out of the store, and the versions that it belongs to.
+    pub(super) fn condemn(&self, sha256: &Digest, path: &Path) -> Result<(), StoreError> {
+        let _nobody_publishes = self.inner.collecting.write().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = BTreeSet::new();
+        for digest in self.digests()? {
+            if self.manifest(&digest)?.files().iter().any(|file| file.sha256 == *sha256) {
+                broken.insert(digest);
+            }
+        }
+        tracing::warn!(path = %path.display(), versions = broken.len(), "a file of the store is damaged: it is taken out");
+        self.take_out(&broken, &[path.to_owned()])
+    }
+
     fn find_strangers(&self, report: &mut VerifyReport) -> Result<(), StoreError> {
-        for folder in entries(&self.dir().join("blobs"))? {
+        let mut folders = entries(&self.dir().join("blobs"))?;
+        if let Some(cold) = self.cold_dir() {
+            folders.extend(entries(&cold.join("blobs"))?);
+        }
+        for folder in folders {
             for blob in entries(&folder)? {
                 let known = blob.file_name().and_then(|name| name.to_str()).and_then(parse_hex);
                 if known.is_none() {
@@ -99,7 +140,7 @@ impl Store {
         Ok(())
     }
 
-    fn take_out(&self, broken: &BTreeSet<Digest>, blobs: &[std::path::PathBuf]) -> Result<(), StoreError> {
+    fn take_out(&self, broken: &BTreeSet<Digest>, blobs: &[PathBuf]) -> Result<(), StoreError> {
         for digest in broken {
             let path = self.manifest_path(digest);
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
@@ -127,7 +168,7 @@ fn check_blob(
 ) -> Result<Option<&'static str>, StoreError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some("missing")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(MISSING)),
         Err(error) => return Err(StoreError::io("open", path)(error)),
     };
     report.blobs += 1;

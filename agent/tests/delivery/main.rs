@@ -13,4 +13,5 @@ mod pulls;
 mod server;
 mod signatures;
 mod stores;
+mod tiers;
 mod world;

@@ -15,3 +15,4 @@ mod serving;
 mod site;
 mod storage;
 mod telling;
+mod tiers;

@@ -51,6 +51,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* A claim of the pod's own: a dict of name, pvc (its values) and size. */}}
+{{- define "nave-agent.claim" -}}
+- apiVersion: v1
+  kind: PersistentVolumeClaim
+  metadata:
+    name: {{ .name }}
+    {{- with .pvc.annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    accessModes:
+      {{- toYaml .pvc.accessModes | nindent 6 }}
+    {{- if ne .pvc.storageClassName nil }}
+    storageClassName: {{ .pvc.storageClassName | quote }}
+    {{- end }}
+    {{- with .pvc.selector }}
+    selector:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    resources:
+      requests:
+        storage: {{ .size }}
+{{- end -}}
+
 {{/* What the schema cannot say, said once, in the user's words. */}}
 {{- define "nave-agent.check" -}}
 {{- with .Values.hub.address -}}
@@ -69,6 +94,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- if and (eq .Values.store.type "hostPath") (not .Values.store.hostPath.path) -}}
 {{- fail "store.hostPath.path: required with store.type hostPath" -}}
+{{- end -}}
+{{- if and (eq .Values.store.cold.type "hostPath") (not .Values.store.cold.hostPath.path) -}}
+{{- fail "store.cold.hostPath.path: required with store.cold.type hostPath" -}}
 {{- end -}}
 {{- if and (not .Values.runtimes.files) (not .Values.runtimes.hook) -}}
 {{- fail "runtimes: both are null, so nothing could ever be served" -}}
@@ -129,6 +157,19 @@ runtimes:
 {{- if not (kindIs "invalid" $percent) }}
 {{- $_ := set $storage $key (int $percent) }}
 {{- end }}
+{{- end }}
+{{- if ne .Values.store.cold.type "none" }}
+{{- $cold := dict "dir" "/var/lib/nave-cold/nave" }}
+{{- with .Values.store.cold.quota }}
+{{- $_ := set $cold "quota" (toString .) }}
+{{- end }}
+{{- range $key := list "highWatermark" "lowWatermark" }}
+{{- $percent := index $.Values.store.cold $key }}
+{{- if not (kindIs "invalid" $percent) }}
+{{- $_ := set $cold $key (int $percent) }}
+{{- end }}
+{{- end }}
+{{- $_ := set $storage "cold" $cold }}
 {{- end }}
 {{- with $storage }}
 storage:

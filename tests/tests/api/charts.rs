@@ -7,7 +7,9 @@ use std::{
     process::{Command, Output},
 };
 
-use nave_agent::config::{ConfigFile, FilesFile, HookFile, PeerFile, RuntimesFile, StorageFile};
+use nave_agent::config::{
+    ColdFile, Config, ConfigFile, FilesFile, HookFile, Overrides, PeerFile, RuntimesFile, StorageFile,
+};
 use nave_tests::Tools;
 
 const CHARTS: [&str; 2] = ["nave-operator", "nave-agent"];
@@ -52,6 +54,10 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("nave-agent", "store.size=big", &["/store/size", "'big'"]),
     ("nave-agent", "store.quota=some", &["/store/quota", "'some'"]),
     ("nave-agent", "store.highWatermark=101", &["/store/highWatermark", "maximum"]),
+    ("nave-agent", "store.cold.type=tape", &["/store/cold/type", "'hostPath'"]),
+    ("nave-agent", "store.cold.type=hostPath", &["store.cold.hostPath.path: required"]),
+    ("nave-agent", "store.cold.quota=some", &["/store/cold/quota", "'some'"]),
+    ("nave-agent", "store.cold.lowWatermark=-1", &["/store/cold/lowWatermark", "minimum"]),
     ("nave-agent", "runtimes.files=null", &["runtimes: both are null"]),
     ("nave-agent", "runtimes.hook.timeout=1m", &["runtimes.hook: give either command or url"]),
     ("nave-agent", "runtimes.hook.url=ftp://x", &["/runtimes/hook/url"]),
@@ -113,6 +119,31 @@ fn api_charts_pods_are_never_root_and_never_write_their_root() {
     }
 }
 
+#[test]
+fn api_charts_agents_are_configured_as_they_understand_it() {
+    for file in examples("nave-agent") {
+        let path = file.display().to_string();
+        let output = helm(&["template", "r", "nave-agent", "--values", &path]);
+        let rendered = String::from_utf8_lossy(&output.stdout).into_owned();
+        let configuration =
+            documents(&rendered).into_iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let written = configuration["data"]["agent.yaml"].as_str().unwrap();
+        let read: ConfigFile =
+            serde_yaml::from_str(written).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let config =
+            Config::new(read, Overrides::default()).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mounts = pods(&rendered)[0]["containers"][0]["volumeMounts"].clone();
+        let is_mounted = mounts.as_sequence().unwrap().iter().any(|mount| mount["name"] == "cold");
+        assert_eq!(config.cold.is_some(), is_mounted, "{path}");
+        let Some(cold) = config.cold.filter(|_| path.ends_with("cold-tier.yaml")) else { continue };
+        assert_eq!((cold.quota, cold.high, cold.low), (Some(1900 << 30), 95, 70), "{path}");
+        let set = documents(&rendered).into_iter().find(|object| object["kind"] == "StatefulSet").unwrap();
+        let claims = set["spec"]["volumeClaimTemplates"].as_sequence().unwrap();
+        let size = |claim: &serde_yaml::Value| claim["spec"]["resources"]["requests"]["storage"].clone();
+        assert_eq!(claims.iter().map(size).collect::<Vec<_>>(), ["60Gi", "2Ti"], "{path}");
+    }
+}
+
 /// What the profile `restricted` of the Pod Security Standards asks for, and a root file system that is not writable.
 fn assert_restricted(pod: &serde_yaml::Value, of: &str) {
     let context = &pod["securityContext"];
@@ -151,7 +182,7 @@ fn api_chart_of_the_agent_can_say_everything_that_its_configuration_can() {
         s3_ca_file,
         bundle_trust_file,
         runtimes,
-        storage: StorageFile { quota, high_watermark, low_watermark },
+        storage: StorageFile { quota, high_watermark, low_watermark, cold },
         peer,
     } = &config;
     let texts = [hub, cluster, ca_hash, http_listen, quota];
@@ -159,6 +190,9 @@ fn api_chart_of_the_agent_can_say_everything_that_its_configuration_can() {
     let paths = [join_token_file, state_dir, s3_ca_file, bundle_trust_file];
     assert!(paths.into_iter().all(Option::is_some), "{config:?}");
     assert!(!labels.is_empty() && !facts.is_empty() && max_concurrent_ranges.is_some(), "{config:?}");
+    assert!(high_watermark.is_some() && low_watermark.is_some(), "{config:?}");
+    let ColdFile { dir, quota, high_watermark, low_watermark } = cold.as_ref().unwrap();
+    assert!(dir.is_absolute() && quota.is_some(), "{config:?}");
     assert!(high_watermark.is_some() && low_watermark.is_some(), "{config:?}");
     let PeerFile { listen, advertise } = peer.as_ref().unwrap();
     assert!(!listen.is_empty() && advertise.is_some(), "{config:?}");

@@ -3,8 +3,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use nave_agent_plan::{
-    Action, Active, Class, Desired, Entry, EntryKey, Failed, Folder, Inventory, Job, Ledger, ModelInventory,
-    Plan, Refusal, Step, Transfer, check::check, plan,
+    Action, Active, Class, Desired, Entry, EntryKey, Failed, Folder, Inventory, Job, Kept, Ledger,
+    ModelInventory, Plan, Refusal, Step, Transfer, check::check, plan,
 };
 use nave_names::{Digest, Generation, ModelName, Namespace, PolicyName, VersionName};
 
@@ -152,6 +152,11 @@ impl Spoke {
                     self.inventory.partial.remove(digest);
                     self.inventory.held.insert(*digest);
                     self.inventory.attempts.forget(&step.subject());
+                    if self.inventory.shelf.cold.is_some() {
+                        let kept =
+                            Kept { files: [(*digest, 10)].into(), last_needed: self.now, ..Kept::default() };
+                        self.inventory.shelf.versions.insert(*digest, kept);
+                    }
                 }
             }
             Step::Verify { vouch, .. } => {
@@ -199,8 +204,16 @@ impl Spoke {
                 self.inventory.held.retain(|digest| !versions.contains(digest));
                 let freed = versions.iter().filter_map(|digest| self.inventory.shelf.versions.remove(digest));
                 let freed: u64 = freed.flat_map(|kept| kept.files.into_values()).sum();
-                self.inventory.shelf.taken -= freed;
+                self.inventory.shelf.taken = self.inventory.shelf.taken.saturating_sub(freed);
                 self.inventory.partial.retain(|digest| roots.contains(digest));
+            }
+            Step::Promote { digest } | Step::Demote { digest } => {
+                let is_demotion = matches!(step, Step::Demote { .. });
+                let kept = self.inventory.shelf.versions.get_mut(digest).unwrap();
+                if !killed {
+                    kept.cold = if is_demotion { kept.files.keys().copied().collect() } else { [].into() };
+                    self.inventory.attempts.forget(&step.subject());
+                }
             }
         }
     }
@@ -238,5 +251,7 @@ fn describe(step: &Step) -> String {
         }
         Step::Remove { model } => format!("remove {model}"),
         Step::Collect { .. } => "collect".into(),
+        Step::Promote { .. } => "promote".into(),
+        Step::Demote { .. } => "demote".into(),
     }
 }

@@ -1,0 +1,105 @@
+//! Moves between the tiers of the store: started for the plan, stopped when the agent ends, and what came of them.
+
+use nave_agent_plan::{Blocked, Plan, Step, Subject};
+use nave_runtime::error_text::chain;
+
+use super::{Done, Executor, blocking};
+use crate::store::{COLD_TIER_FULL, Moved, StoreError};
+
+/// A move that ended.
+pub(super) struct MoveDone {
+    step: Step,
+    outcome: Result<Moved, StoreError>,
+}
+
+impl Executor {
+    pub(super) fn start_move(&mut self, step: Step) {
+        let (store, drain) = (self.activator.store().clone(), self.drain.clone());
+        self.spawn(step.job(), async move {
+            let planned = step.clone();
+            let work = move || {
+                let stop = || drain.is_started();
+                match planned {
+                    Step::Promote { digest } => store.promote(&digest, &stop),
+                    Step::Demote { digest } => store.demote(&digest, &stop),
+                    Step::Pull { .. }
+                    | Step::Verify { .. }
+                    | Step::CancelPull { .. }
+                    | Step::Stage { .. }
+                    | Step::Activate { .. }
+                    | Step::Probe { .. }
+                    | Step::Revert { .. }
+                    | Step::Adopt { .. }
+                    | Step::Retire { .. }
+                    | Step::Remove { .. }
+                    | Step::Collect { .. } => Ok(Moved::default()),
+                }
+            };
+            let outcome = blocking(work).await.unwrap_or(Err(StoreError::Stopped));
+            Done::Move(MoveDone { step, outcome })
+        });
+    }
+
+    pub(super) async fn move_done(&mut self, MoveDone { step, outcome }: MoveDone) {
+        let subject = step.subject();
+        let (word, to, digest) = match &subject {
+            Subject::Promote(digest) => ("promote", "hot", *digest),
+            Subject::Demote(digest) => ("demote", "cold", *digest),
+            Subject::Pull(_)
+            | Subject::Verify(_)
+            | Subject::Switch(..)
+            | Subject::Revert(_)
+            | Subject::Tidy(_)
+            | Subject::Remove(_)
+            | Subject::Collect => return,
+        };
+        match outcome {
+            Ok(moved) => {
+                self.metrics.step(word, true);
+                self.inventory.attempts.forget(&subject);
+                tracing::info!(%digest, to, files = moved.files, bytes = moved.bytes, "moved to another tier");
+            }
+            Err(StoreError::Stopped) => tracing::debug!(%digest, step = word, "stopped"),
+            // It went while it waited for its turn.
+            Err(StoreError::NotHeld(digest)) => {
+                self.inventory.held.remove(&digest);
+            }
+            Err(error) => {
+                self.metrics.step(word, false);
+                let text = chain(&error);
+                tracing::warn!(%digest, step = word, reason = error.reason(), error = text, "failed");
+                self.failed(subject, error.reason(), &text);
+            }
+        }
+        // A damaged file took its versions out of the store, and room may have been made.
+        let store = self.activator.store().clone();
+        self.inventory.held.retain(|held| store.has(held));
+        self.look_now().await;
+    }
+
+    /// What failed and is not to be done any more says nothing.
+    pub(super) fn forget_moot_moves(&mut self, plan: &Plan) {
+        let held = &self.inventory.held;
+        self.inventory.attempts.retain(|subject| match subject {
+            Subject::Demote(digest) => held.contains(digest) && !plan.hot.contains(digest),
+            Subject::Promote(digest) => held.contains(digest) && plan.hot.contains(digest),
+            Subject::Pull(_)
+            | Subject::Verify(_)
+            | Subject::Switch(..)
+            | Subject::Revert(_)
+            | Subject::Tidy(_)
+            | Subject::Remove(_)
+            | Subject::Collect => true,
+        });
+    }
+
+    /// The words for what does not fit on the cold tier.
+    pub(super) fn say_blocked(&self, blocked: &Blocked) -> String {
+        format!(
+            "{COLD_TIER_FULL}: {} bytes of {} versions that are kept and not served do not fit on the cold tier; {}",
+            blocked.bytes,
+            blocked.versions.len(),
+            self.tiers
+        )
+    }
+}
