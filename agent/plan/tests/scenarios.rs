@@ -5,7 +5,7 @@
 
 mod spoke;
 
-use nave_agent_plan::{Action, ColdShelf, Job, Kept, Refusal, Step, Watermarks};
+use nave_agent_plan::{Action, Kept, Refusal, Step, Watermarks};
 use nave_names::{Generation, VersionName};
 use spoke::{Outcome, Spoke, entry, prefetch, serve, snapshot};
 
@@ -387,79 +387,4 @@ fn generations_that_do_not_follow_are_refused_by_name() {
     delta.removed = vec![serve("defects", "2").key];
     spoke.tell(&delta).unwrap();
     assert_eq!(spoke.ledger.entries(), [serve("defects", "3")]);
-}
-
-/// A spoke with a cold tier for so many bytes, in which every version takes 10; it serves version 1.
-fn with_cold_tier(most: u64) -> Spoke {
-    let mut spoke = Spoke::new();
-    let marks = Watermarks { high: u64::MAX, low: u64::MAX };
-    spoke.inventory.shelf.cold = Some(ColdShelf { taken: 0, most, marks });
-    spoke.tell(&snapshot(1, &[serve("defects", "1")])).unwrap();
-    spoke.settle(done);
-    spoke.trace.clear();
-    spoke
-}
-
-#[test]
-fn what_is_not_served_any_more_goes_to_the_cold_tier_and_comes_back_before_it_is() {
-    let mut spoke = with_cold_tier(1_000);
-    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
-    spoke.settle(done);
-    let switch = ["pull defects 2 (Serve)", "stage defects 2", "activate defects 2", "probe defects 2"];
-    assert_eq!(spoke.trace[..4], switch);
-    assert_eq!(spoke.trace[4..], ["retire defects 1", "demote"], "not while a folder has the same files");
-    spoke.trace.clear();
-    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
-
-    spoke.tell(&snapshot(3, &[serve("defects", "1")])).unwrap();
-    // On its way nobody lays it out.
-    spoke.inventory.running.insert(Job::Move(spoke::digest("defects", "1")));
-    assert_eq!(spoke.plan().steps, []);
-    spoke.inventory.running.clear();
-    spoke.settle(done);
-    let back = ["promote", "stage defects 1", "activate defects 1", "probe defects 1"];
-    assert_eq!(spoke.trace[..4], back);
-    assert_eq!(spoke.trace[4..], ["retire defects 2", "demote"]);
-}
-
-#[test]
-fn a_prefetched_version_is_brought_to_the_hot_tier_and_stays_there() {
-    let mut spoke = with_cold_tier(1_000);
-    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
-    spoke.settle(done);
-    spoke.trace.clear();
-    spoke.tell(&snapshot(3, &[serve("defects", "2"), prefetch("defects", "1")])).unwrap();
-    spoke.settle(done);
-    assert_eq!(spoke.trace, ["promote"]);
-}
-
-#[test]
-fn a_promotion_that_fails_is_said_and_tried_again() {
-    let mut spoke = with_cold_tier(1_000);
-    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
-    spoke.settle(done);
-    spoke.tell(&snapshot(3, &[serve("defects", "1")])).unwrap();
-    let mut tries = 0;
-    spoke.settle(|step| match step {
-        Step::Promote { .. } if tries == 0 => {
-            tries += 1;
-            Outcome::Fails
-        }
-        _ => Outcome::Done,
-    });
-    assert_eq!(spoke.rows(), ["defects 1 Failed Broken", "defects 2 Serving"]);
-    spoke.wait(10);
-    spoke.settle(done);
-    assert_eq!(spoke.rows(), ["defects 1 Serving", "defects 2 Staged"]);
-}
-
-#[test]
-fn a_cold_tier_without_room_is_said_and_what_is_kept_stays_hot() {
-    let mut spoke = with_cold_tier(9);
-    spoke.tell(&snapshot(2, &[serve("defects", "2")])).unwrap();
-    spoke.settle(done);
-    assert_eq!(spoke.trace.last().unwrap(), "retire defects 1");
-    let blocked = spoke.plan().blocked.unwrap();
-    assert_eq!((blocked.bytes, blocked.free), (10, 9));
-    assert_eq!(spoke.rows(), ["defects 1 Staged", "defects 2 Serving"]);
 }

@@ -1,10 +1,14 @@
 //! Moves between the tiers of the store: started for the plan, stopped when the agent ends, and what came of them.
 
 use nave_agent_plan::{Blocked, Plan, Step, Subject};
+use nave_names::Digest;
 use nave_runtime::error_text::chain;
 
 use super::{Done, Executor, blocking};
 use crate::store::{COLD_TIER_FULL, Moved, StoreError};
+
+const HOT: &str = "hot";
+const COLD: &str = "cold";
 
 /// A move that ended.
 pub(super) struct MoveDone {
@@ -42,17 +46,8 @@ impl Executor {
 
     pub(super) async fn move_done(&mut self, MoveDone { step, outcome }: MoveDone) {
         let subject = step.subject();
-        let (word, to, digest) = match &subject {
-            Subject::Promote(digest) => ("promote", "hot", *digest),
-            Subject::Demote(digest) => ("demote", "cold", *digest),
-            Subject::Pull(_)
-            | Subject::Verify(_)
-            | Subject::Switch(..)
-            | Subject::Revert(_)
-            | Subject::Tidy(_)
-            | Subject::Remove(_)
-            | Subject::Collect => return,
-        };
+        let Some((digest, to)) = moving(&subject) else { return };
+        let word = if to == HOT { "promote" } else { "demote" };
         match outcome {
             Ok(moved) => {
                 self.metrics.step(word, true);
@@ -80,16 +75,9 @@ impl Executor {
     /// What failed and is not to be done any more says nothing.
     pub(super) fn forget_moot_moves(&mut self, plan: &Plan) {
         let held = &self.inventory.held;
-        self.inventory.attempts.retain(|subject| match subject {
-            Subject::Demote(digest) => held.contains(digest) && !plan.hot.contains(digest),
-            Subject::Promote(digest) => held.contains(digest) && plan.hot.contains(digest),
-            Subject::Pull(_)
-            | Subject::Verify(_)
-            | Subject::Switch(..)
-            | Subject::Revert(_)
-            | Subject::Tidy(_)
-            | Subject::Remove(_)
-            | Subject::Collect => true,
+        self.inventory.attempts.retain(|subject| {
+            let is_moot = |(digest, to)| !held.contains(&digest) || plan.hot.contains(&digest) != (to == HOT);
+            !moving(subject).is_some_and(is_moot)
         });
     }
 
@@ -101,5 +89,20 @@ impl Executor {
             blocked.versions.len(),
             self.tiers
         )
+    }
+}
+
+/// The version that moves, and to which tier.
+fn moving(subject: &Subject) -> Option<(Digest, &'static str)> {
+    match subject {
+        Subject::Promote(digest) => Some((*digest, HOT)),
+        Subject::Demote(digest) => Some((*digest, COLD)),
+        Subject::Pull(_)
+        | Subject::Verify(_)
+        | Subject::Switch(..)
+        | Subject::Revert(_)
+        | Subject::Tidy(_)
+        | Subject::Remove(_)
+        | Subject::Collect => None,
     }
 }
