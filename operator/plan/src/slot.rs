@@ -10,7 +10,7 @@ use crate::{
     input::{Catalogue, Held, Policy, Spoke, Version},
     outcome::{self, Outcome},
     placement::{
-        Asked, Choice, Field, Member, Moved, Placed, Winner, place, place_alone, places_alike,
+        Asked, Choice, Field, Member, Moved, Others, Place, Placed, Winner, place, place_alone, places_alike,
         places_one_by_one,
     },
     rollout::{Look, Run, rest, roll},
@@ -40,8 +40,8 @@ pub(crate) struct Slot {
     again: Again,
     /// What places of single clusters depend on, as long as placement is decided; None = not looked at yet.
     field: Option<Field>,
-    /// Since the last decision, other than by it.
-    claims_moved: bool,
+    /// What moved since the last decision, other than by it.
+    moved: Moved,
 }
 
 /// How much is to be decided anew.
@@ -88,7 +88,7 @@ impl Slot {
             alone: false,
             again: Again::Placement,
             field: None,
-            claims_moved: false,
+            moved: Moved::default(),
         }
     }
 
@@ -149,16 +149,18 @@ impl Slot {
             .zip(new.as_ref())
             .is_some_and(|(old, new)| old.keeps_place() && places_alike(&self.policy, old, new));
         let placed = if alike { None } else { self.place_one(name, new.as_ref()) };
+        let mut others = Others::new();
         let (new, again) = match (self.members.get_mut(name), new, placed) {
             (Some(old), Some(new), None) if alike => take_over(&self.policy, old, new),
-            (old, new, Some(placed)) => {
+            (old, new, Some((placed, moved))) => {
+                others = moved;
                 let new = new.zip(placed).map(|(new, placed)| settle(&self.policy, old, new, placed));
                 (new, Again::Rollout)
             }
             (old, new, None) => (new.map(|new| inherit(old, new)), Again::Placement),
         };
         self.again = self.again.max(again);
-        self.claims_moved |= claim != new.as_ref().and_then(Member::claim);
+        self.moved.claims |= claim != new.as_ref().and_then(Member::claim);
         match new {
             Some(new) => {
                 self.tally.add(&self.policy, &new);
@@ -166,15 +168,29 @@ impl Slot {
             }
             None => drop(self.members.remove(name)),
         }
+        others.into_iter().for_each(|(name, place)| self.shift(&name, place));
     }
 
-    /// The place of one cluster, if it moves no other; None where all have to be placed.
-    fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<Option<Placed>> {
+    /// Gives a cluster the place that another's change leaves it.
+    fn shift(&mut self, name: &Name, place: Place) {
+        let Some(member) = self.members.get_mut(name) else { return };
+        self.tally.take(&self.policy, member);
+        member.decide(place, &mut self.moved);
+        member.rest = None;
+        if !member.is_selected() {
+            member.ask(Asked::Nothing, &mut self.moved);
+        }
+        let_rest(&self.policy, member);
+        self.tally.add(&self.policy, member);
+    }
+
+    /// The place of one cluster, and of those that it moves; None where all have to be placed.
+    fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<(Option<Placed>, Others)> {
         if !self.alone {
             return None;
         }
         if places_one_by_one(&self.policy) {
-            return Some(new.map(|new| place_alone(&self.policy, new)));
+            return Some((new.map(|new| place_alone(&self.policy, new)), Others::new()));
         }
         if self.again == Again::Placement {
             return None;
@@ -193,7 +209,7 @@ impl Slot {
         now: Timestamp,
         claim: impl Fn(&Name) -> Option<Claim<'a>>,
     ) -> Moved {
-        let mut moved = Moved { claims: std::mem::take(&mut self.claims_moved), ..Moved::default() };
+        let mut moved = std::mem::take(&mut self.moved);
         if self.again == Again::Placement {
             self.place(claim, &mut moved);
         }

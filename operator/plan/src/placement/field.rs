@@ -1,13 +1,15 @@
-//! Field: what a cluster's place among the candidates depends on, as long as those selected stay whom they are. One more, one
-//! less, or one whose score moves is placed by it alone; where that is not enough, all are placed anew.
+//! Field: what a cluster's place among the candidates depends on. One more, one less, or one whose score moves is placed by
+//! it alone, together with those few whose places that moves; where that is not enough, all are placed anew.
 
 use std::collections::BTreeMap;
 
-use nave_crds::{Prioritizer, Spread, WhenUnsatisfiable};
+use nave_crds::Prioritizer;
 
 use super::{
-    choose::{lacks_key, out_of_number, skewed},
-    exclusion::{Hold, Refusal},
+    choose::lacks_key,
+    contest::{Contender, Contest, Others},
+    domains::{Domains, signature},
+    exclusion::Hold,
     member::{Member, Place},
     rank::Key,
     score::{Scale, value},
@@ -17,12 +19,18 @@ use crate::input::Policy;
 /// What all candidates of one policy have in common.
 #[derive(Debug)]
 pub(crate) struct Field {
-    /// How many may still be selected; None = any number.
-    room: Option<usize>,
     /// By prioritizer.
     values: Vec<Values>,
-    /// By spread constraint.
-    domains: Vec<Domains>,
+    places: Places,
+}
+
+/// How many may be selected.
+#[derive(Debug)]
+enum Places {
+    /// Every candidate, and so many more; None = any number.
+    Room(Option<usize>),
+    /// Some wait.
+    Contest(Contest),
 }
 
 /// One prioritizer's values, and how many candidates have each.
@@ -34,24 +42,7 @@ struct Values {
     scale: Scale,
 }
 
-/// One spread constraint's domains.
-#[derive(Debug)]
-struct Domains {
-    label: String,
-    firm: bool,
-    max_skew: usize,
-    by_label: BTreeMap<String, Domain>,
-    /// The least that are selected in any domain.
-    least: usize,
-}
-
-#[derive(Debug, Default)]
-struct Domain {
-    candidates: usize,
-    selected: usize,
-}
-
-/// The places of all but one depend on it: they have to be decided anew.
+/// The places of all depend on it: they have to be decided anew.
 #[derive(Debug)]
 pub(crate) struct Unsettled;
 
@@ -59,41 +50,38 @@ pub(crate) struct Unsettled;
 pub(crate) type Placed = (Place, Option<Hold>);
 
 impl Field {
-    /// The field of members that were placed, none of which another policy has. None where whoever comes or goes moves
-    /// others: only a policy that keeps whom it chose, and chose as many as it may, or everybody, has one.
+    /// The field of members that were placed, none of which another policy has. None where whoever comes or goes moves too
+    /// many others: only a policy that keeps whom it chose has one.
     pub(crate) fn of<'a>(policy: &Policy, members: impl Iterator<Item = &'a Member> + Clone) -> Option<Self> {
         if policy.steady || policy.frozen().is_some() {
             return None;
         }
-        let selected = members.clone().filter(|member| member.is_selected()).count();
+        let placement = &policy.object.spec.placement;
+        let candidates = members.filter(|member| is_candidate(policy, member));
+        let mut values: Vec<Values> =
+            placement.prioritizers.iter().map(|by| Values::new(by.weight)).collect();
+        for member in candidates.clone() {
+            for (by, values) in placement.prioritizers.iter().zip(&mut values) {
+                *values.count.entry(value(by, member)).or_default() += 1;
+            }
+        }
+        values.iter_mut().for_each(Values::measure);
+        let mut field = Self { values, places: Places::Room(None) };
+        let selected = candidates.clone().filter(|member| member.is_selected()).count();
         let room = policy.number.map(|number| number.saturating_sub(selected));
-        let spread = &policy.object.spec.placement.spread;
-        let full = room == Some(0);
-        // Of those with room, nobody waits; with constraints, somebody may all the same.
-        if !full && !spread.is_empty() {
-            return None;
+        if placement.spread.is_empty() && room != Some(0) {
+            field.places = Places::Room(room);
+            let all = candidates.into_iter().all(Member::is_selected);
+            return all.then_some(field);
         }
-        let weights = policy.object.spec.placement.prioritizers.iter().map(|by| by.weight);
-        let mut field = Self {
-            room,
-            values: weights.map(Values::new).collect(),
-            domains: spread.iter().map(Domains::new).collect(),
-        };
-        for member in members {
-            // Those dropped are judged by what they will be, and those not told yet may have to leave again.
-            if member.chosen != member.is_selected() && (full || member.chosen) {
-                return None;
-            }
-            if field.is_candidate(policy, member) {
-                field.count(policy, member);
-            }
-        }
-        field.values.iter_mut().for_each(Values::measure);
-        field.domains.iter_mut().for_each(Domains::measure);
+        let contenders = candidates.map(|member| (field.contender(policy, member), member.is_selected()));
+        let domains = placement.spread.iter().map(Domains::new).collect();
+        let contest = Contest::of(policy.number.unwrap_or(usize::MAX), domains, contenders)?;
+        field.places = Places::Contest(contest);
         Some(field)
     }
 
-    /// Places one member; `old` is what it was, with its place.
+    /// Places one member, and those whose places that moves; `old` is what it was, with its place.
     ///
     /// # Errors
     ///
@@ -103,81 +91,35 @@ impl Field {
         policy: &Policy,
         old: Option<&Member>,
         new: Option<&Member>,
-    ) -> Result<Option<Placed>, Unsettled> {
-        let was_selected = old.is_some_and(Member::is_selected);
-        if !was_selected && new.is_some_and(|new| new.chosen) {
-            return Err(Unsettled);
-        }
-        let old = old.filter(|old| self.is_candidate(policy, old));
-        let candidate = new.filter(|new| self.is_candidate(policy, new));
+    ) -> Result<(Option<Placed>, Others), Unsettled> {
+        let old = old.filter(|old| is_candidate(policy, old));
+        let candidate = new.filter(|new| is_candidate(policy, new));
         self.exchange(policy, old, candidate)?;
-        let full = self.room == Some(0);
-        let stays = candidate.is_some_and(|new| was_selected && (new.chosen || !full));
-        if was_selected && !stays && full {
-            return Err(Unsettled);
-        }
-        let selected = candidate.is_some() && (was_selected || !full);
-        self.room = match (self.room, was_selected, selected) {
-            (Some(room), true, false) => Some(room + 1),
-            // With the last room taken, whoever comes next may rank before those not told yet.
-            (Some(1), false, true) => return Err(Unsettled),
-            (Some(room), false, true) => Some(room - 1),
-            (room, _, _) => room,
+        let [gone, come] = [old, candidate].map(|one| one.map(|one| self.contender(policy, one)));
+        let (place, others) = match &mut self.places {
+            Places::Room(room) => (take_room(room, gone.is_some(), come)?, Others::new()),
+            Places::Contest(contest) if gone.is_some() || come.is_some() => contest.exchange(gone, come)?,
+            Places::Contest(_) => (None, Others::new()),
         };
-        let Some(new) = new else { return Ok(None) };
-        let place = match candidate {
-            None => self.refused(policy, new),
-            Some(_) if selected => Place::Selected(self.key(policy, new)),
-            Some(_) => Place::Excluded(self.waits(policy, new)),
-        };
-        let hold = new.verdict.as_ref().ok().filter(|_| candidate.is_some());
-        Ok(Some((place, hold.cloned().flatten())))
+        let Some(new) = new else { return Ok((None, others)) };
+        let hold = candidate.and_then(|one| one.verdict.as_ref().ok().cloned().flatten());
+        Ok((Some((place.unwrap_or_else(|| refused(policy, new)), hold)), others))
     }
 
-    fn is_candidate(&self, policy: &Policy, member: &Member) -> bool {
-        member.matched && member.verdict.is_ok() && lacks_key(policy, member).is_none()
-    }
-
-    /// Why one that is no candidate is not selected.
-    fn refused(&self, policy: &Policy, member: &Member) -> Place {
-        match &member.verdict {
-            _ if !member.matched => Place::Out,
-            Err(refusal) => Place::Excluded(refusal.clone()),
-            Ok(_) => lacks_key(policy, member).map_or(Place::Out, Place::Excluded),
-        }
-    }
-
-    /// Why a candidate is not selected.
-    fn waits(&self, policy: &Policy, member: &Member) -> Refusal {
-        if self.domains.iter().all(|domains| domains.allows(member)) {
-            out_of_number(policy.number.unwrap_or(usize::MAX))
-        } else {
-            skewed()
-        }
-    }
-
-    fn key(&self, policy: &Policy, member: &Member) -> Key {
-        let prioritizers = &policy.object.spec.placement.prioritizers;
+    fn contender(&self, policy: &Policy, member: &Member) -> Contender {
+        let placement = &policy.object.spec.placement;
         let score = |(by, values): (&Prioritizer, &Values)| {
             i128::from(by.weight) * values.scale.score(value(by, member))
         };
-        Key::of(policy, member, prioritizers.iter().zip(&self.values).map(score).sum())
-    }
-
-    fn count(&mut self, policy: &Policy, member: &Member) {
-        for (by, values) in policy.object.spec.placement.prioritizers.iter().zip(&mut self.values) {
-            *values.count.entry(value(by, member)).or_default() += 1;
-        }
-        for domains in &mut self.domains {
-            if let Some(label) = member.label(&domains.label) {
-                let domain = domains.by_label.entry(label.to_owned()).or_default();
-                domain.candidates += 1;
-                domain.selected += usize::from(member.is_selected());
-            }
+        let total = placement.prioritizers.iter().zip(&self.values).map(score).sum();
+        Contender {
+            key: Key::of(policy, member, total),
+            chosen: member.chosen,
+            signature: signature(&placement.spread, member),
         }
     }
 
-    /// Counts one candidate in another's place.
+    /// Counts one candidate's values in another's place.
     fn exchange(
         &mut self,
         policy: &Policy,
@@ -187,13 +129,37 @@ impl Field {
         for (by, values) in policy.object.spec.placement.prioritizers.iter().zip(&mut self.values) {
             values.exchange(old.map(|old| value(by, old)), new.map(|new| value(by, new)))?;
         }
-        let selected = old.is_some_and(Member::is_selected);
-        for domains in &mut self.domains {
-            let labels = [old, new].map(|one| one.and_then(|one| one.label(&domains.label)));
-            domains.exchange(labels, selected)?;
-        }
         Ok(())
     }
+}
+
+fn is_candidate(policy: &Policy, member: &Member) -> bool {
+    member.matched && member.verdict.is_ok() && lacks_key(policy, member).is_none()
+}
+
+/// Why one that is no candidate is not selected.
+fn refused(policy: &Policy, member: &Member) -> Place {
+    match &member.verdict {
+        _ if !member.matched => Place::Out,
+        Err(refusal) => Place::Excluded(refusal.clone()),
+        Ok(_) => lacks_key(policy, member).map_or(Place::Out, Place::Excluded),
+    }
+}
+
+/// The place of a candidate where there is room for all.
+fn take_room(
+    room: &mut Option<usize>,
+    left: bool,
+    come: Option<Contender>,
+) -> Result<Option<Place>, Unsettled> {
+    *room = match (*room, left, come.is_some()) {
+        (Some(room), true, false) => Some(room + 1),
+        // With the last room taken, whoever comes next may rank before those not told yet.
+        (Some(1), false, true) => return Err(Unsettled),
+        (Some(room), false, true) => Some(room - 1),
+        (room, _, _) => room,
+    };
+    Ok(come.map(|come| Place::Selected(come.key)))
 }
 
 impl Values {
@@ -226,47 +192,5 @@ impl Values {
             *self.count.entry(new).or_default() += 1;
         }
         if self.measured() == self.scale { Ok(()) } else { Err(Unsettled) }
-    }
-}
-
-impl Domains {
-    fn new(spread: &Spread) -> Self {
-        Self {
-            label: spread.topology_key.clone(),
-            firm: spread.when_unsatisfiable == WhenUnsatisfiable::DoNotSelect,
-            max_skew: usize::try_from(spread.max_skew).unwrap_or(1),
-            by_label: BTreeMap::new(),
-            least: 0,
-        }
-    }
-
-    fn measure(&mut self) {
-        self.least = self.by_label.values().map(|domain| domain.selected).min().unwrap_or_default();
-    }
-
-    /// One candidate of one domain in place of one of another. That domains come or go may change what others may do.
-    fn exchange(&mut self, [old, new]: [Option<&str>; 2], selected: bool) -> Result<(), Unsettled> {
-        if old == new {
-            return Ok(());
-        }
-        if selected {
-            return Err(Unsettled);
-        }
-        if let Some(domain) = old.and_then(|old| self.by_label.get_mut(old)) {
-            domain.candidates -= 1;
-            if domain.candidates == 0 {
-                return Err(Unsettled);
-            }
-        }
-        if let Some(new) = new {
-            self.by_label.get_mut(new).ok_or(Unsettled)?.candidates += 1;
-        }
-        Ok(())
-    }
-
-    /// Whether one more of a member's domain may be selected.
-    fn allows(&self, member: &Member) -> bool {
-        let domain = member.label(&self.label).and_then(|label| self.by_label.get(label));
-        !self.firm || domain.is_some_and(|domain| domain.selected + 1 - self.least <= self.max_skew)
     }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod cel;
 mod cel_cost;
 pub(crate) mod choose;
+mod contest;
+mod domains;
 pub(crate) mod exclusion;
 mod field;
 mod member;
@@ -12,6 +14,7 @@ mod spread;
 mod taints;
 
 pub(crate) use choose::{Choice, Winner, place, place_alone, places_alike, places_one_by_one};
+pub(crate) use contest::Others;
 pub(crate) use field::{Field, Placed};
 pub(crate) use member::{Asked, Member, Moved, Place, Rest};
 pub(crate) use rank::Key;
