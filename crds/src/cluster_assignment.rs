@@ -27,10 +27,10 @@ use crate::{OnRemoval, Serving, Transfer};
 #[kube(printcolumn(name = "At", type_ = "date", json_path = ".status.history[0].at"))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = crate::admission::generation_only_grows()))]
 pub struct ClusterAssignmentSpec {
     /// Counts the changes of `entries`; never goes down.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-validations" = crate::admission::generation_only_grows()))]
     pub generation: i64,
     /// Sorted by namespace, policy, model, action, version.
     #[serde(default)]

@@ -3,6 +3,9 @@
 //! Every write is a patch with a `test`, or a create: one that was planned on an old state of an object fails instead
 //! of undoing what another did. An assignment's spec is the planner's alone, so the test is on `metadata.generation`,
 //! which only a spec moves: reports of spokes, which fill the status meanwhile, do not get in the way.
+//!
+//! Nobody but the hub writes assignments, so that who owns which of their fields is no question: they are stored without
+//! `managedFields`, which would be half of the object and a third of what the API server does to write it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -50,6 +53,8 @@ pub fn assignment_write(
     let operations = vec![
         Operation::Test { path: "/metadata/generation", value: json!(stored.metadata.generation) },
         Operation::Add { path: "/spec", value: json!(spec) },
+        // One empty entry is how the API server is told to forget them; it does not begin again by itself.
+        Operation::Add { path: "/metadata/managedFields", value: json!([{}]) },
     ];
     AssignmentWrite::Update { name, operations }
 }
@@ -154,5 +159,6 @@ mod tests {
         let patch = serde_json::to_value(operations).unwrap();
         assert_eq!(patch[0], json!({"op": "test", "path": "/metadata/generation", "value": 7}));
         assert_eq!(patch[1]["path"], "/spec");
+        assert_eq!(patch[2], json!({"op": "add", "path": "/metadata/managedFields", "value": [{}]}));
     }
 }
