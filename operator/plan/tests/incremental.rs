@@ -294,6 +294,11 @@ fn rare_changes_are_planned_as_from_scratch() {
             &[("cluster c8 load=1", true), ("cluster c9 load=1", false), ("cluster c10 load=6", true)],
         ),
         (
+            "a domain in which nobody is selected comes, and goes: one more elsewhere is one too many meanwhile",
+            ["", "", "  placement: {numberOfClusters: 2, spread: [{topologyKey: region}]}"],
+            &[("cluster c9 region=c", true), ("cluster c9 region=a", true)],
+        ),
+        (
             "one that nobody waits for changes what the others' scores are measured by",
             [
                 "",
