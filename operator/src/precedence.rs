@@ -10,7 +10,10 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Held by the planner and the gateway of one replica. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Precedence(Arc<watch::Sender<usize>>);
+pub struct Precedence {
+    telling: Arc<watch::Sender<usize>>,
+    longest: Duration,
+}
 
 /// Assignments are being written for as long as this lives.
 #[derive(Debug)]
@@ -18,32 +21,33 @@ pub struct Telling(Precedence);
 
 impl Default for Precedence {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
+        Self::within(LONGEST)
     }
 }
 
 impl Precedence {
+    /// With the most that a status waits.
+    pub(crate) fn within(longest: Duration) -> Self {
+        Self { telling: Arc::new(watch::Sender::new(0)), longest }
+    }
+
     /// Says that assignments are about to be written.
     pub fn tell(&self) -> Telling {
-        self.0.send_modify(|telling| *telling += 1);
+        self.telling.send_modify(|telling| *telling += 1);
         Telling(self.clone())
     }
 
     /// Waits until no assignments are being written, but not for ever.
     pub async fn give_way(&self) {
-        self.give_way_for(LONGEST).await;
-    }
-
-    async fn give_way_for(&self, longest: Duration) {
-        let mut telling = self.0.subscribe();
+        let mut telling = self.telling.subscribe();
         // The sender is ours; and after the longest wait it is this one's turn whatever goes on.
-        timeout(longest, telling.wait_for(|telling| *telling == 0)).await.ok();
+        timeout(self.longest, telling.wait_for(|telling| *telling == 0)).await.ok();
     }
 }
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.0.0.send_modify(|telling| *telling -= 1);
+        self.0.telling.send_modify(|telling| *telling -= 1);
     }
 }
 
@@ -64,7 +68,8 @@ mod tests {
         drop(other);
         assert!(waiting.now_or_never().is_some());
 
-        let _for_ever = precedence.tell();
-        precedence.give_way_for(Duration::from_millis(1)).await;
+        let impatient = Precedence::within(Duration::from_millis(1));
+        let _for_ever = impatient.tell();
+        impatient.give_way().await;
     }
 }

@@ -293,3 +293,7 @@ impl Table {
         ended
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -33,6 +33,12 @@ pub struct Leadership {
 }
 
 impl Leadership {
+    /// One that is held for so long without a Lease.
+    #[cfg(test)]
+    pub(crate) fn held_for(duration: Duration) -> Self {
+        Self { until: watch::channel(Some(Instant::now() + duration)).1 }
+    }
+
     /// Whether the Lease is surely held at this moment.
     pub fn held(&self) -> bool {
         self.until.borrow().is_some_and(|until| Instant::now() < until)

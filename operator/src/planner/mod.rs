@@ -317,3 +317,7 @@ fn after(time: Timestamp, at: Timestamp) -> Instant {
     // A time that has come already, but gave this very plan, is not worth a busy loop.
     Instant::now() + wait.clamp(DEBOUNCE, LONGEST_SLEEP)
 }
+
+#[cfg(test)]
+#[path = "round_tests.rs"]
+mod tests;

@@ -6,13 +6,14 @@ use kube::{
     Client,
     runtime::reflector::{self, store::Writer},
 };
-use nave_crds::{ClusterAssignment, PlacementPolicy};
+use nave_crds::{ClusterAssignment, EdgeCluster, PlacementPolicy};
 use tokio::sync::{broadcast, watch};
 
 use super::World;
 
 /// What fills the stores of [`world`].
 pub(crate) struct Writers {
+    pub(crate) clusters: Writer<EdgeCluster>,
     pub(crate) assignments: Writer<ClusterAssignment>,
     pub(crate) policies: Writer<PlacementPolicy>,
 }
@@ -27,11 +28,12 @@ pub(crate) fn client() -> Client {
 
 /// A world with empty stores.
 pub(crate) fn world() -> (World, Writers) {
+    let (clusters, clusters_writer) = reflector::store();
     let (assignments, assignments_writer) = reflector::store();
     let (policies, policies_writer) = reflector::store();
     let world = World {
         client: client(),
-        clusters: reflector::store().0,
+        clusters,
         versions: reflector::store().0,
         policies,
         assignments,
@@ -39,5 +41,7 @@ pub(crate) fn world() -> (World, Writers) {
         undecodable: Arc::default(),
         synced: watch::channel(BTreeSet::default()).0,
     };
-    (world, Writers { assignments: assignments_writer, policies: policies_writer })
+    let writers =
+        Writers { clusters: clusters_writer, assignments: assignments_writer, policies: policies_writer };
+    (world, writers)
 }
