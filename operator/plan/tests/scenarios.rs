@@ -1,6 +1,6 @@
 //! Scenarios: scripts whose lines are commands and prose, with what the planner answers written below each command behind
 //! `| `. The golden text is the script itself; `UPDATE=1` rewrites it. Every plan is checked besides: against the
-//! invariants, for being a fixed point, and for not depending on the order of its input.
+//! invariants, for being a fixed point, and for being that of a planner which has followed the script from its beginning.
 
 #![allow(
     clippy::disallowed_methods,
@@ -10,15 +10,44 @@
     clippy::unwrap_used
 )] // Helpers of tests are not seen as tests.
 
+mod follow;
 mod stage;
 
 use std::{fs, path::Path};
 
+use follow::follow;
+use nave_operator_plan::{Decisions, Planner, World, plan};
 use stage::Stage;
+
+/// A planner that is told of changes alone.
+struct Follower {
+    planner: Planner,
+    before: World,
+}
+
+impl Follower {
+    fn new(stage: &Stage) -> Self {
+        Self { planner: Planner::new(&stage.world), before: stage.world.clone() }
+    }
+
+    /// Decides what `stage` is about to decide from scratch.
+    fn agrees(&mut self, stage: &Stage, command: &str) {
+        follow(&mut self.planner, &self.before, &stage.world);
+        self.before = stage.world.clone();
+        let Decisions { assignments, policy_status, recheck_at, events } = self.planner.decide(stage.now);
+        let scratch = plan(&stage.world, stage.now);
+        assert_eq!(assignments, scratch.assignments, "at {}: {command}", stage.now);
+        assert_eq!(policy_status, scratch.policy_status, "at {}: {command}", stage.now);
+        assert_eq!(recheck_at, scratch.recheck_at, "at {}: {command}", stage.now);
+        assert_eq!(events, scratch.events, "at {}: {command}", stage.now);
+        assert_eq!(self.planner.report(stage.now), scratch.report, "at {}: {command}", stage.now);
+    }
+}
 
 /// Plays a script and returns it with the answers as they are now.
 fn play(script: &str) -> String {
     let mut stage = Stage::default();
+    let mut follower = Follower::new(&stage);
     let mut text = String::new();
     let lines: Vec<&str> = script.lines().filter(|line| !line.starts_with("| ") && *line != "|").collect();
     let mut index = 0;
@@ -34,6 +63,9 @@ fn play(script: &str) -> String {
             index += 1;
         }
         text.push_str(&block);
+        if command.split_whitespace().next() == Some("plan") {
+            follower.agrees(&stage, command);
+        }
         for line in stage.run(command, &block) {
             text.push_str(format!("| {line}").trim_end());
             text.push('\n');
