@@ -207,3 +207,7 @@ impl Layouts {
         self.0.insert(version, layout);
     }
 }
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

@@ -157,3 +157,40 @@ impl ServerCertVerifier for PeerVerifier {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    /// Whom a certificate with this common name and these URIs names.
+    fn named(common: &str, uris: &[&str]) -> Option<String> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common);
+        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        cluster_of(certificate.der()).map(|cluster| cluster.to_string())
+    }
+
+    #[test]
+    fn a_certificate_names_one_cluster_twice_or_none() {
+        let [a, b] = ["a", "b"].map(|name| format!("{CLUSTER_URI}{name}"));
+        assert_eq!(named("a", &[&a]).as_deref(), Some("a"));
+        assert_eq!(
+            named("a", &["https://example.com/a", &a]).as_deref(),
+            Some("a"),
+            "URIs of others say nothing"
+        );
+        assert_eq!(named("b", &[&a]), None, "two names");
+        assert_eq!(named("a", &[&a, &b]), None, "of two clusters");
+        assert_eq!(named("a", &[&a, &a]), None, "one URI is what the hub writes");
+        assert_eq!(named("a", &[]), None);
+        assert_eq!(
+            named("A b", &[&format!("{CLUSTER_URI}A b").replace(' ', "%20")]),
+            None,
+            "no cluster's name"
+        );
+    }
+}

@@ -198,7 +198,10 @@ async fn a_peer_that_lies_is_named_and_left_and_the_chunk_comes_from_elsewhere()
     version.server.script(|seen| seen.range.is_some().then_some(Fault::Slow(1 << 20)));
 
     let progress = node.pull(&version).await;
-    assert!(progress.corrupt_chunks >= 1, "{progress:?}");
+    assert!(
+        (1..=4).contains(&progress.corrupt_chunks),
+        "none is asked again of who lied, beside the four reads at most that were under way: {progress:?}"
+    );
     assert!(progress.bytes_fetched >= 6 * MIB as u64, "from S3 instead");
     assert!(progress.trouble.is_empty() || progress.trouble.contains("liar"), "{}", progress.trouble);
 }
@@ -208,8 +211,9 @@ async fn strangers_get_nothing() {
     let (ca, version) = (Ca::new(), Version::of(2).await);
     let holder = Node::of_site(&ca, "holder").await;
     holder.pull(&version).await;
-    let foreign = Ca::new();
-    let foreigner = Node::of_site(&foreign, "node-1").await;
+    // It trusts the site's CA, so that nobody but the holder can refuse it.
+    let foreign = Identity { ca_bundle: ca.pem.clone(), ..Ca::new().identity("node-1") };
+    let foreigner = Node::start("node-1", &foreign).await;
     let unnamed = Node::of_site(&ca, "node-2").await;
     let unassigned = Node::of_site(&ca, "node-3").await;
     holder
@@ -226,8 +230,9 @@ async fn strangers_get_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stands_at_a_peers_address_is_asked_for_its_name() {
     let (ca, version) = (Ca::new(), Version::of(2).await);
-    let foreign = Ca::new();
-    for (name, identity) in [("other", ca.identity("other")), ("holder", foreign.identity("holder"))] {
+    // It lets everybody of the site in, so that nobody but the node itself can refuse it.
+    let foreign = Identity { ca_bundle: ca.pem.clone(), ..Ca::new().identity("holder") };
+    for (name, identity) in [("other", ca.identity("other")), ("holder", foreign)] {
         let impostor = Node::start(name, &identity).await;
         impostor.pull(&version).await;
         let node = Node::of_site(&ca, "node-1").await;
