@@ -226,3 +226,34 @@ pub(super) fn remove_all(dir: &Path) -> Result<(), StoreError> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nave_manifest::FileHasher;
+    use nave_names::RelativePath;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_verified_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let content = vec![1; 3 << 20];
+        let mut hasher = FileHasher::new(RelativePath::new("weights").unwrap());
+        hasher.update(&content);
+        let file = hasher.finish();
+        let manifest = Arc::new(Manifest::new(vec![file.clone()]).unwrap());
+        let digest = manifest.digest();
+        let staging = Staging::open(&store, manifest);
+        staging.begin().unwrap();
+        staging.part(&file).unwrap().0.write(0, &[&content]).unwrap();
+        let refused = staging.publish().unwrap_err();
+        assert_eq!(
+            (refused.to_string().contains("unverified file weights"), store.has(&digest)),
+            (true, false)
+        );
+        staging.mark_verified(file.sha256);
+        staging.publish().unwrap();
+        assert!(store.has(&digest));
+    }
+}

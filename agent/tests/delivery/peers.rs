@@ -129,6 +129,13 @@ impl Node {
         v1::Peer { cluster: self.name.clone(), address: self.address.clone(), assigned }
     }
 
+    /// Puts other bytes into the place of a file that it holds.
+    fn spoil(&self, sha256: &Digest, bytes: &[u8]) {
+        let blob = self.puller.store().blob_path(sha256);
+        fs::set_permissions(&blob, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&blob, bytes).unwrap();
+    }
+
     async fn pull(&self, version: &Version) -> Progress {
         let request = PullRequest {
             manifest_digest: version.digest,
@@ -189,11 +196,9 @@ async fn a_node_that_comes_later_takes_everything_from_the_site() {
 async fn a_peer_that_lies_is_named_and_left_and_the_chunk_comes_from_elsewhere() {
     let (ca, version) = (Ca::new(), Version::of(6).await);
     let (liar, node) = (Node::of_site(&ca, "liar").await, Node::of_site(&ca, "node-1").await);
-    introduce(&[&liar, &node], &version);
     liar.pull(&version).await;
-    let blob = liar.puller.store().blob_path(&version.sha256());
-    fs::set_permissions(&blob, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&blob, noise(8, 6 * MIB)).unwrap();
+    introduce(&[&liar, &node], &version);
+    liar.spoil(&version.sha256(), &noise(8, 6 * MIB));
     // A link on which asking the peer comes before everything is there from S3.
     version.server.script(|seen| seen.range.is_some().then_some(Fault::Slow(1 << 20)));
 
@@ -204,6 +209,17 @@ async fn a_peer_that_lies_is_named_and_left_and_the_chunk_comes_from_elsewhere()
     );
     assert!(progress.bytes_fetched >= 6 * MIB as u64, "from S3 instead");
     assert!(progress.trouble.is_empty() || progress.trouble.contains("liar"), "{}", progress.trouble);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_of_a_peer_is_hashed_too() {
+    let (ca, version) = (Ca::new(), Version::of(2).await);
+    let (liar, node) = (Node::of_site(&ca, "liar").await, Node::of_site(&ca, "node-1").await);
+    liar.pull(&version).await;
+    introduce(&[&liar, &node], &version);
+    liar.spoil(&Digest::of(b"crack"), b"crock");
+    let progress = node.pull(&version).await;
+    assert!(progress.corrupt_chunks >= 1, "the peer was asked, and its answer seen through: {progress:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,15 @@
 //! Pulls without trouble: what arrives, and what is not fetched twice.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use nave_agent::pull::{Limits, Stage};
+use nave_agent::pull::{Limits, Progress, Stage};
 
 use crate::{
     server::{Fault, Server},
-    world::{MIB, Source, World, noise, objects},
+    world::{MIB, Source, World, manifest_of, noise, objects},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +97,43 @@ async fn a_cancelled_pull_stops_and_the_next_one_goes_on() {
     let done = world.pull().await.unwrap();
     world.assert_held();
     assert!(done.bytes_resumed >= 4 * MIB as u64, "{done:?}");
+}
+
+/// A disk that was pulled out may have anything in the place of what was not synced.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_pull_left_is_hashed_before_it_counts() {
+    let world = World::new([("a", noise(1, 12 * MIB)), ("s", b"hello".to_vec())]).await;
+    world.server.script(|_| Some(Fault::Slow(4 << 20)));
+    let request = world.request();
+    let cancel = request.cancel.clone();
+    let mut progress = request.progress.subscribe();
+    let puller = world.puller.clone();
+    let pull = tokio::spawn(async move { puller.pull(request).await });
+    let far = |progress: &Progress| progress.files_done >= 1 && progress.bytes_done >= 2 * MIB as u64;
+    progress.wait_for(far).await.unwrap();
+    cancel.cancel();
+    assert_eq!(pull.await.unwrap().unwrap_err().reason(), "Cancelled");
+
+    let staging = world.puller.store().dir().join("staging").join(world.digest.to_hex());
+    let mut changed = 0;
+    for file in fs::read_dir(staging).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if path.ends_with("manifest.json") {
+            bytes = manifest_of(&[("s".to_owned(), b"hullo".to_vec())].into()).to_canonical_bytes();
+        } else if path.extension().is_some_and(|end| end == "part") {
+            bytes.iter_mut().step_by(MIB).for_each(|byte| *byte ^= 1);
+        } else {
+            continue;
+        }
+        fs::write(&path, bytes).unwrap();
+        changed += 1;
+    }
+    assert_eq!(changed, 3, "the manifest and two files");
+    world.server.script(|_| None);
+    let done = world.pull().await.unwrap();
+    world.assert_held();
+    assert_eq!((done.bytes_resumed, done.bytes_done), (0, done.bytes_total), "{done:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,13 +2,18 @@
 //! by name. `signed/` holds that tool's signatures of the folder that `vit` lays out, and the public keys.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use nave_signature::{SigningKey, Trust};
+use rcgen::KeyPair;
 use serde_json::Value;
+
+use crate::world::{World, manifest_of};
 
 fn signed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/delivery/signed").join(name)
@@ -75,6 +80,46 @@ fn any_change_of_the_folder_is_named() {
         },
         "folder/x: not in the signature",
     );
+}
+
+#[test]
+fn a_manifest_beside_the_files_says_what_is_signed_or_nobody_signed_it() {
+    let folder = vit();
+    let mut files: BTreeMap<String, Vec<u8>> = ["model.bin", "folder/config.json"]
+        .map(|path| (path.to_owned(), fs::read(folder.path().join(path)).unwrap()))
+        .into();
+    let verified_with = |files: &BTreeMap<String, Vec<u8>>| {
+        fs::write(folder.path().join("manifest.json"), manifest_of(files).to_canonical_bytes()).unwrap();
+        verify(folder.path(), "p256.pem", &signed("p256.sig"))
+    };
+    assert_eq!(verified_with(&files), (0, String::new()));
+    files.insert("model.bin".to_owned(), b"weightz".to_vec());
+    let (code, problem) = verified_with(&files);
+    let named = "manifest.json: not in the signature, and does not say the same: ";
+    assert!(code == 3 && problem.starts_with(named), "{code} {problem}");
+}
+
+/// An asked-for signature is checked with the key of the moment, and against the files of this very version.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_is_kept_counts_for_its_key_and_its_files_alone() {
+    let pairs = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
+    let trust = |pair: &KeyPair| Trust::from_pem(pair.public_key_pem().as_bytes()).unwrap();
+    let key = SigningKey::from_pem(pairs[0].serialize_pem().as_bytes()).unwrap();
+    let files = |weights: &[u8]| [("a".to_owned(), weights.to_vec())].into();
+    let listed = |files: &BTreeMap<String, Vec<u8>>| {
+        manifest_of(files).files().iter().map(|file| (file.path.clone(), file.sha256)).collect()
+    };
+    let signature = key.sign("vit", &listed(&files(b"weights")), &["manifest.json"]).unwrap();
+
+    let signed = World::with_beside(files(b"weights"), ("model.sig", signature.clone())).await;
+    signed.puller.verify_signature(signed.request(), trust(&pairs[0])).await.unwrap();
+    signed.puller.verify_signature(signed.request(), trust(&pairs[0])).await.unwrap();
+    let refused = signed.puller.verify_signature(signed.request(), trust(&pairs[1])).await.unwrap_err();
+    assert_eq!(refused.reason(), "SignedByAnotherKey");
+
+    let other = World::with_beside(files(b"weightz"), ("model.sig", signature)).await;
+    let refused = other.puller.verify_signature(other.request(), trust(&pairs[0])).await.unwrap_err();
+    assert_eq!(refused.reason(), "SignedFilesDiffer");
 }
 
 #[test]

@@ -91,6 +91,24 @@ impl World {
     pub(crate) async fn new(files: impl IntoIterator<Item = (&str, Vec<u8>)>) -> Self {
         let files: BTreeMap<_, _> = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes)).collect();
         let (digest, objects) = objects(&files);
+        Self::of(files, digest, objects).await
+    }
+
+    /// With an object that is none of the version's files.
+    pub(crate) async fn with_beside(
+        files: BTreeMap<String, Vec<u8>>,
+        (path, bytes): (&str, Vec<u8>),
+    ) -> Self {
+        let (digest, mut objects) = objects(&files);
+        objects.insert(path.to_owned(), bytes);
+        Self::of(files, digest, objects).await
+    }
+
+    async fn of(
+        files: BTreeMap<String, Vec<u8>>,
+        digest: Digest,
+        objects: BTreeMap<String, Vec<u8>>,
+    ) -> Self {
         let server = Server::start(objects).await;
         let folder = tempfile::tempdir().unwrap();
         let puller = Self::spoke(folder.path());

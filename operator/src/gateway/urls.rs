@@ -166,3 +166,60 @@ fn is_ready(version: &ModelVersion, digest: &str) -> bool {
             && conditions::is_true(&status.conditions, conditions::READY)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request() -> UrlRequest {
+        UrlRequest {
+            namespace: "vision".into(),
+            model: "m".into(),
+            version: "1".into(),
+            manifest_digest: "sha256:1".into(),
+            ..UrlRequest::default()
+        }
+    }
+
+    /// What was asked for, assigned with one field changed.
+    fn assigned(change: &Value) -> ClusterAssignment {
+        let mut entry = json!({
+            "namespace": "vision", "policy": "p", "model": "m", "version": "1", "action": "Serve",
+            "manifestDigest": "sha256:1",
+        });
+        entry.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value(
+            json!({"metadata": {"name": "a"}, "spec": {"generation": 1, "entries": [entry]}}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn files_are_of_an_assigned_version_in_every_part_of_its_name() {
+        for same in [json!({}), json!({"action": "Prefetch"}), json!({"policy": "q"})] {
+            assert!(is_assigned(Some(&assigned(&same)), &request()), "{same}");
+        }
+        for other in [
+            json!({"action": "Wait"}),
+            json!({"namespace": "traffic"}),
+            json!({"model": "n"}),
+            json!({"version": "2"}),
+            json!({"manifestDigest": "sha256:2"}),
+        ] {
+            assert!(!is_assigned(Some(&assigned(&other)), &request()), "{other}");
+        }
+        assert!(!is_assigned(None, &request()));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_for_who_is_not_assigned_it() {
+        let (world, mut stores) = crate::watch::testing::world();
+        let elsewhere = assigned(&json!({"version": "2"}));
+        stores.assignments.apply_watcher_event(&kube::runtime::watcher::Event::Apply(elsewhere));
+        let minter = Minter::new(world, Duration::from_secs(60), GatewayMetrics::default());
+        let refused = minter.mint(&ClusterName::new("a").unwrap(), request()).await.unwrap_err();
+        assert!(matches!(refused, Refused::NotAssigned { .. }), "{refused}");
+    }
+}

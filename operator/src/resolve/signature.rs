@@ -61,3 +61,32 @@ async fn fetch_key(
     let value = secret.and_then(|secret| secret.data?.remove(&reference.key));
     Ok(value.map(|bytes| String::from_utf8_lossy(&bytes.0).trim().to_owned() + "\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use nave_manifest::FileHasher;
+    use nave_names::RelativePath;
+    use nave_signature::SigningKey;
+    use rcgen::KeyPair;
+
+    use super::*;
+
+    fn manifest(weights: &[u8]) -> Manifest {
+        let mut hasher = FileHasher::new(RelativePath::new("weights").unwrap());
+        hasher.update(weights);
+        Manifest::new(vec![hasher.finish()]).unwrap()
+    }
+
+    #[test]
+    fn a_right_signature_of_other_files_is_none() {
+        let pair = KeyPair::generate().unwrap();
+        let key = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
+        let trust = Trust::from_pem(pair.public_key_pem().as_bytes()).unwrap();
+        let signed = manifest(b"right");
+        let listed = signed.files().iter().map(|file| (file.path.clone(), file.sha256)).collect();
+        let signature = key.sign("vit", &listed, &[]).unwrap();
+        assert!(judge(&signature, &trust, &signed).is_ok());
+        let refused = judge(&signature, &trust, &manifest(b"wrong")).unwrap_err();
+        assert_eq!(refused.name(), "SignedFilesDiffer");
+    }
+}

@@ -219,6 +219,31 @@ fn gguf_is_cut_at_tensors_and_embeddings_finer() {
 }
 
 #[test]
+fn gguf_data_starts_where_the_alignment_that_it_names_says() {
+    // Headers of all lengths, so that some end where 32, which holds unless it is named, would say something else.
+    for length in 1..=64 {
+        let (bytes, data) = gguf(&[(&"x".repeat(length), 2_000)]);
+        assert_eq!(starts(&hash("m.gguf", &bytes, 1_000)), [0, data], "a name of {length} bytes");
+    }
+}
+
+#[test]
+fn gguf_tensors_may_be_listed_in_any_order() {
+    let (mut bytes, data) = gguf(&[("a", 100_000), ("b", 50_000), ("c", 10)]);
+    let listed = starts(&hash("m.gguf", &bytes, 1_000));
+    assert_eq!(listed, [0, data, data + 100_032, data + 150_080]);
+    // An entry is a name, one dimension, a type and the offset.
+    let offset_of = |size: u64| {
+        let entry = [&1u32.to_le_bytes()[..], &size.to_le_bytes()].concat();
+        bytes.windows(entry.len()).position(|window| window == entry).unwrap() + entry.len() + 4
+    };
+    let (a, b) = (offset_of(100_000), offset_of(50_000));
+    bytes[a..a + 8].copy_from_slice(&100_032u64.to_le_bytes());
+    bytes[b..b + 8].copy_from_slice(&0u64.to_le_bytes());
+    assert_eq!(starts(&hash("m.gguf", &bytes, 1_000)), listed);
+}
+
+#[test]
 fn gguf_tensors_keep_their_chunks_when_the_vocabulary_grows() {
     let (one, data) = gguf(&[("a", 100_000), ("b", 50_000)]);
     let longer = [&one[..24], &one[24..data as usize], &one[data as usize..]].concat();

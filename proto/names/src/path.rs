@@ -120,5 +120,10 @@ mod tests {
             let error = RelativePath::new(bad).unwrap_err();
             assert!(error.to_string().contains(&format!("{bad:?}")), "{error}");
         }
+        let why = |bad: &str| RelativePath::new(bad).unwrap_err().reason;
+        assert_eq!(
+            (why("/etc"), why("a//b"), why("a/..")),
+            ("absolute", "has an empty part", "leaves its folder or names it")
+        );
     }
 }

@@ -72,6 +72,10 @@ fn a_right_signature_over_a_wrong_statement_is_refused() {
     refused(|s| s["predicate"]["resources"][0]["name"] = "b\\..\\c".into());
     refused(|s| s["predicate"]["resources"][0]["name"] = "b/c".into());
     refused(|s| s["predicate"]["resources"] = json!([]));
+    refused(|s| {
+        s["predicate"]["resources"] = json!([]);
+        s["subject"][0]["digest"]["sha256"] = Digest::of(b"").to_hex().into();
+    });
     refused(|s| s["_type"] = "https://in-toto.io/Statement/v0.1".into());
     refused(|s| s["predicateType"] = "https://model_signing/Digests/v0.1".into());
     refused(|s| s["predicate"]["serialization"]["method"] = "shards".into());
