@@ -1,0 +1,106 @@
+//! Tests of `limiter`: the cap, the ranks and the windows that all pulls of a spoke share.
+
+use std::sync::Arc;
+
+use futures::{FutureExt as _, poll};
+use jiff::{SignedDuration, civil, tz::TimeZone};
+
+use super::*;
+use crate::pull::Window;
+
+const SERVE: Rank = Rank { priority: Priority::Serve, size: 10 };
+const PREFETCH: Rank = Rank { priority: Priority::Prefetch, size: 1 };
+
+fn capped(rate: u64) -> Arc<Limiter> {
+    let limiter = Limiter::new(8);
+    limiter.set_limits(&Limits { max_bytes_per_second: Some(rate), windows: vec![] });
+    Arc::new(limiter)
+}
+
+#[tokio::test]
+async fn the_cap_holds_over_all_who_spend() {
+    let limiter = capped(10_000_000);
+    let start = Instant::now();
+    let spenders = (0..4).map(|_| {
+        let limiter = Arc::clone(&limiter);
+        tokio::spawn(async move {
+            for _ in 0..25 {
+                limiter.spend(SERVE, 40_000).await;
+            }
+        })
+    });
+    for spender in spenders.collect::<Vec<_>>() {
+        spender.await.unwrap();
+    }
+    assert!(start.elapsed() >= Duration::from_millis(380), "{:?} for 0.4 s worth", start.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_to_be_served_goes_first() {
+    let limiter = capped(1_000_000);
+    limiter.spend(PREFETCH, 100_000).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let spend = |rank: Rank| {
+        let (limiter, order) = (Arc::clone(&limiter), Arc::clone(&order));
+        tokio::spawn(async move {
+            limiter.spend(rank, 300_000).await;
+            order.lock().unwrap().push(rank.priority);
+        })
+    };
+    let (prefetch, serve) = (spend(PREFETCH), spend(SERVE));
+    prefetch.await.unwrap();
+    serve.await.unwrap();
+    assert_eq!(*order.lock().unwrap(), [Priority::Serve, Priority::Prefetch]);
+}
+
+#[tokio::test]
+async fn whoever_waits_longer_does_not_go_before_the_better_rank() {
+    let limiter = capped(1 << 20);
+    let (first, second) = (limiter.slot(SERVE).await, limiter.slot(SERVE).await);
+    let (mut prefetch, mut serve) = (pin!(limiter.slot(PREFETCH)), pin!(limiter.slot(SERVE)));
+    assert!(poll!(&mut prefetch).is_pending() && poll!(&mut serve).is_pending());
+    drop(first);
+    assert!(poll!(&mut prefetch).is_pending(), "a place is free, and not for this one");
+    assert!(poll!(&mut serve).is_ready());
+    drop(second);
+    assert!(poll!(&mut prefetch).is_ready());
+}
+
+#[tokio::test]
+async fn bytes_that_may_be_spent_are_the_better_ranks() {
+    let limiter = capped(1_000_000);
+    let (mut prefetch, mut serve) =
+        (pin!(limiter.spend(PREFETCH, 500_000)), pin!(limiter.spend(SERVE, 500_000)));
+    assert!(poll!(&mut prefetch).is_pending() && poll!(&mut serve).is_pending());
+    sleep(Duration::from_millis(1_100)).await;
+    assert!(poll!(&mut prefetch).is_pending(), "there is something to spend, and not for this one");
+    assert!(poll!(&mut serve).is_ready());
+    assert!(poll!(&mut prefetch).is_ready());
+}
+
+#[tokio::test]
+async fn a_closed_window_is_closed_to_all_who_ask() {
+    let limiter = Limiter::new(8);
+    assert!(limiter.is_open() && limiter.has_room());
+    assert!(limiter.open().now_or_never().is_some() && limiter.closed().now_or_never().is_none());
+    // Half an hour that begins in two days.
+    let day = (Timestamp::now() + SignedDuration::from_hours(48)).to_zoned(TimeZone::UTC).weekday();
+    let (start, end) = (civil::time(12, 0, 0, 0), civil::time(12, 30, 0, 0));
+    let window = Window { days: vec![day], start, end, time_zone: TimeZone::UTC };
+    limiter.set_limits(&Limits { max_bytes_per_second: None, windows: vec![window] });
+    assert!(!limiter.is_open() && !limiter.has_room());
+    assert!(limiter.open().now_or_never().is_none() && limiter.closed().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn a_cancelled_wait_blocks_nobody() {
+    let limiter = capped(1 << 20);
+    let first = limiter.slot(SERVE).await;
+    let second = limiter.slot(SERVE).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(50), limiter.slot(SERVE)).await;
+    assert!(waiting.is_err(), "two ranges at this rate");
+    drop((first, second));
+    assert_eq!(limiter.in_flight(), 0);
+    let _third = limiter.slot(PREFETCH).await;
+    assert_eq!(limiter.in_flight(), 1);
+}
