@@ -40,7 +40,8 @@ impl Behaviour {
 /// When what first reached which cluster: versions, and the policies that they came by.
 #[derive(Debug, Default)]
 pub struct Told {
-    rows: Mutex<BTreeMap<(String, String), Instant>>,
+    /// What -> cluster -> when.
+    rows: Mutex<BTreeMap<String, BTreeMap<String, Instant>>>,
     changed: Notify,
 }
 
@@ -48,7 +49,12 @@ impl Told {
     /// Notes that it is there now, if that was not noted before.
     pub fn record(&self, cluster: &str, what: &str) {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.entry((cluster.to_owned(), what.to_owned())).or_insert_with(Instant::now);
+        if !rows.contains_key(what) {
+            rows.insert(what.to_owned(), BTreeMap::new());
+        }
+        if let Some(clusters) = rows.get_mut(what).filter(|clusters| !clusters.contains_key(cluster)) {
+            clusters.insert(cluster.to_owned(), Instant::now());
+        }
         drop(rows);
         self.changed.notify_waiters();
     }
@@ -56,7 +62,12 @@ impl Told {
     /// When each cluster was first told to serve the version, or to serve for the policy.
     pub fn of(&self, what: &str) -> BTreeMap<String, Instant> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.iter().filter(|((_, w), _)| w == what).map(|((c, _), at)| (c.clone(), *at)).collect()
+        rows.get(what).cloned().unwrap_or_default()
+    }
+
+    fn count(&self, what: &str) -> usize {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.get(what).map_or(0, BTreeMap::len)
     }
 
     /// Waits until that many clusters were told.
@@ -65,9 +76,8 @@ impl Told {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let told = self.of(what);
-            if told.len() >= clusters {
-                return told;
+            if self.count(what) >= clusters {
+                return self.of(what);
             }
             changed.await;
         }
