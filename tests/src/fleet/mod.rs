@@ -49,12 +49,7 @@ impl Told {
     /// Notes that it is there now, if that was not noted before.
     pub fn record(&self, cluster: &str, what: &str) {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if !rows.contains_key(what) {
-            rows.insert(what.to_owned(), BTreeMap::new());
-        }
-        if let Some(clusters) = rows.get_mut(what).filter(|clusters| !clusters.contains_key(cluster)) {
-            clusters.insert(cluster.to_owned(), Instant::now());
-        }
+        rows.entry(what.to_owned()).or_default().entry(cluster.to_owned()).or_insert_with(Instant::now);
         drop(rows);
         self.changed.notify_waiters();
     }

@@ -88,6 +88,12 @@ async fn e2e_fleet_a_quiet_fleet_writes_nothing_but_lease_renewals() -> Result<(
         wait_counted(&stack, model, 51).await?;
     }
     settled(&client).await?;
+    let assignments: Api<ClusterAssignment> = Api::all(client.clone());
+    for assignment in assignments.list(&ListParams::default()).await?.items {
+        // Changed twice, with reports before and after: they are not kept by the API server, and do not come back.
+        let kept = assignment.metadata.managed_fields;
+        assert!(kept.is_none(), "{:?}: {kept:?}", assignment.metadata.name);
+    }
 
     let before = api::ApiWrites::read(&client).await?;
     tokio::time::sleep(Duration::from_secs(60)).await;

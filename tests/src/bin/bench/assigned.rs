@@ -31,10 +31,18 @@ pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Tabl
     publish_small(stack, "assigned", "1.0").await?;
     let written = Written::watch(client.clone());
     let policies: Api<PlacementPolicy> = Api::namespaced(client.clone(), "default");
-    for (count, what) in [(100, "100 of 1,000"), (SPOKES, "all 1,000")] {
+    for (count, new, what) in [
+        (100, true, "100 of 1,000 that had no assignment"),
+        (SPOKES, true, "all 1,000 that had no assignment"),
+        (100, false, "100 of 1,000 that had one"),
+        (SPOKES, false, "all 1,000 that had one"),
+    ] {
         let (mut assigned, mut told) = (Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
-            let name = format!("bench-{count}-{round}");
+            if new {
+                forget(client).await?;
+            }
+            let name = format!("bench-{count}-{new}-{round}");
             let policy = serde_json::from_value(policy(&name, count))?;
             let began = Instant::now();
             policies.create(&PostParams::default(), &policy).await?;
@@ -43,7 +51,7 @@ pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Tabl
             };
             let (wrote, heard) = tokio::time::timeout(LIMIT, all).await?;
             let last = |times: std::collections::BTreeMap<String, Instant>| times.into_values().max();
-            // The first round creates the assignments, which later ones change.
+            // The first round warms up; of those that shall have an assignment it creates them.
             if let (Some(wrote), Some(heard), 1..) = (last(wrote), last(heard), round) {
                 assigned.push(wrote.duration_since(began));
                 told.push(heard.duration_since(began));
@@ -59,6 +67,17 @@ pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Tabl
         table.row(&format!("policy created to told, {what}, p50 / p90"), show(&mut told))?;
     }
     Ok(())
+}
+
+/// Deletes all assignments, once no policy wants any.
+async fn forget(client: &Client) -> anyhow::Result<()> {
+    let assignments: Api<ClusterAssignment> = Api::all(client.clone());
+    assignments.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    eventually("the assignments to be gone", LIMIT, || async {
+        let left = assignments.list_metadata(&ListParams::default()).await?.items.len();
+        Ok(Progress::when(left == 0, (), format!("{left} are there")))
+    })
+    .await
 }
 
 fn policy(name: &str, clusters: usize) -> serde_json::Value {

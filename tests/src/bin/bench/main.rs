@@ -2,6 +2,7 @@
 //! Each part measures one thing and adds rows to the table; nothing here asserts.
 
 mod assigned;
+mod bare;
 mod delta;
 mod hub;
 mod idle;
@@ -93,6 +94,7 @@ async fn main() -> anyhow::Result<()> {
             hub::idle(&mut stack, &mut table).await?;
         }
         if wanted(Part::Assigned) {
+            bare::measure(&thousand.client, &mut table).await?;
             assigned::measure(&stack, &thousand, &mut table).await?;
         }
         if wanted(Part::Labels) {
