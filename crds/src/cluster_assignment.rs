@@ -1,5 +1,7 @@
 //! ClusterAssignment: what one cluster shall run, and what it said to each entry. Only the hub writes it.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -33,8 +35,9 @@ pub struct ClusterAssignmentSpec {
     #[schemars(extend("x-kubernetes-validations" = crate::admission::generation_only_grows()))]
     pub generation: i64,
     /// Sorted by namespace, policy, model, action, version.
+    // Shared: a policy asks the same of many clusters, and a plan for a million of them holds each entry once.
     #[serde(default)]
-    pub entries: Vec<AssignmentEntry>,
+    pub entries: Vec<Arc<AssignmentEntry>>,
 }
 
 /// One thing that a policy asks of a cluster.

@@ -61,14 +61,13 @@ impl ClusterAssignmentSpec {
         namespace: &'a str,
         policy: &'a str,
     ) -> impl Iterator<Item = &'a AssignmentEntry> {
-        self.entries.iter().filter(move |entry| entry.namespace == namespace && entry.policy == policy)
+        let entries = self.entries.iter().map(AsRef::as_ref);
+        entries.filter(move |entry: &&AssignmentEntry| entry.namespace == namespace && entry.policy == policy)
     }
 
     /// The Serve entry of one policy: at most one.
-    pub fn serve_entry(&self, namespace: &str, policy: &str) -> Option<&AssignmentEntry> {
-        self.entries.iter().find(|entry| {
-            entry.namespace == namespace && entry.policy == policy && entry.action == Action::Serve
-        })
+    pub fn serve_entry<'a>(&'a self, namespace: &'a str, policy: &'a str) -> Option<&'a AssignmentEntry> {
+        self.entries_of(namespace, policy).find(|entry| entry.action == Action::Serve)
     }
 }
 

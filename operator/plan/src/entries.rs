@@ -1,10 +1,12 @@
 //! Entries: what all policies ask of one cluster, as its ClusterAssignment stores it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_crds::{Action, AssignmentEntry, ClusterAssignmentSpec};
 
-use crate::input::{Assignment, Catalogue, Cluster, Held, Policy, Told};
+use crate::input::{Assignment, Catalogue, Cluster, Held, Policy, Told, Version};
 
 /// What a cluster's assignment is put together from.
 #[derive(Debug)]
@@ -14,15 +16,50 @@ pub(crate) struct Desk<'a> {
     pub(crate) catalogue: &'a Catalogue,
 }
 
+/// What one policy asks of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) policy: &'a Policy,
+    /// The policy's target, if it is known.
+    pub(crate) target: Option<&'a Version>,
+    pub(crate) held: &'a Held,
+    /// The policy's place among all.
+    pub(crate) place: usize,
+}
+
+/// The entry that was last made for each policy. The next cluster is mostly asked the same, and shares it.
+#[derive(Debug, Default)]
+pub(crate) struct Recent<'a>(Vec<Option<Made<'a>>>);
+
+#[derive(Clone, Debug)]
+struct Made<'a> {
+    entry: Arc<AssignmentEntry>,
+    /// What it was made from, where nothing that the cluster has stored is in it.
+    held: Option<&'a Held>,
+}
+
+impl<'a> Recent<'a> {
+    fn of(&mut self, place: usize) -> &mut Option<Made<'a>> {
+        if self.0.len() <= place {
+            self.0.resize(place + 1, None);
+        }
+        &mut self.0[place]
+    }
+}
+
 impl<'a> Desk<'a> {
     /// The assignment that the cluster shall have, if that is another than the stored one. `asked` is sorted by policy.
-    pub(crate) fn assemble(&self, asked: &[(&'a Policy, &'a Held)]) -> Option<ClusterAssignmentSpec> {
+    pub(crate) fn assemble(
+        &self,
+        asked: &[Ask<'a>],
+        recent: &mut Recent<'a>,
+    ) -> Option<ClusterAssignmentSpec> {
         let mut wanted = Vec::with_capacity(asked.len());
-        for (policy, held) in asked {
-            let told = |action, told: &'a Told| Wanted { policy, action, told: Some(told), at: told.at };
-            wanted.extend(held.prefetch.as_ref().map(|one| told(Action::Prefetch, one)));
-            wanted.extend(held.serve.as_ref().map(|one| told(Action::Serve, one)));
-            wanted.extend(held.wait.map(|at| Wanted { policy, action: Action::Wait, told: None, at }));
+        for ask in asked {
+            let told = |action, told: &'a Told| Wanted { ask, action, told: Some(told), at: told.at };
+            wanted.extend(ask.held.prefetch.as_ref().map(|one| told(Action::Prefetch, one)));
+            wanted.extend(ask.held.serve.as_ref().map(|one| told(Action::Serve, one)));
+            wanted.extend(ask.held.wait.map(|at| Wanted { ask, action: Action::Wait, told: None, at }));
         }
         let stored = self.stored.entries();
         let same = stored.len() == wanted.len()
@@ -33,20 +70,39 @@ impl<'a> Desk<'a> {
         if same && reported <= generation {
             return None;
         }
-        let entries = wanted.iter().map(|wanted| self.entry(wanted)).collect();
+        let entries = wanted.iter().map(|wanted| self.shared(wanted, recent)).collect();
         Some(ClusterAssignmentSpec { generation: generation.max(reported).saturating_add(1), entries })
     }
 
-    fn entry(&self, wanted: &Wanted<'_>) -> AssignmentEntry {
-        let Wanted { policy, action, told, at } = *wanted;
+    fn shared(&self, wanted: &Wanted<'a, '_>, recent: &mut Recent<'a>) -> Arc<AssignmentEntry> {
+        let ask = wanted.ask;
+        let recent = recent.of(ask.place);
+        let is_the_same = |made: &&Made<'a>| {
+            let made_from_it = made.held.is_some_and(|held| std::ptr::eq(held, ask.held))
+                && made.entry.action == wanted.action
+                && made.entry.transfer == self.cluster.object.spec.transfer;
+            made_from_it || self.is_stored(&made.entry, wanted)
+        };
+        if let Some(made) = recent.as_ref().filter(is_the_same) {
+            return Arc::clone(&made.entry);
+        }
+        let complete =
+            |told| self.version(ask, told).is_some_and(|version| !version.manifest_digest().is_empty());
+        let held = wanted.told.is_none_or(complete).then_some(ask.held);
+        Arc::clone(&recent.insert(Made { entry: Arc::new(self.entry(wanted)), held }).entry)
+    }
+
+    fn entry(&self, wanted: &Wanted<'_, '_>) -> AssignmentEntry {
+        let Wanted { ask, action, told, at } = *wanted;
+        let policy = ask.policy;
         let spec = &policy.object.spec;
         AssignmentEntry {
             namespace: policy.key.namespace.clone(),
             policy: policy.key.name.clone(),
             model: spec.model.name.clone(),
             version: wanted.version().to_owned(),
-            manifest_digest: told.map_or("", |told| self.digest(policy, told)).to_owned(),
-            signature_public_key: told.map_or("", |told| self.signature_public_key(policy, told)).to_owned(),
+            manifest_digest: told.map_or("", |told| self.digest(ask, told)).to_owned(),
+            signature_public_key: told.map_or("", |told| self.signature_public_key(ask, told)).to_owned(),
             action,
             told_at: at.map(Time),
             previous_version: wanted.previous().map(ToOwned::to_owned),
@@ -57,7 +113,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Whether an entry is what `entry` would make: of a million entries hardly one changes, and none is made to see that.
-    fn is_stored(&self, stored: &AssignmentEntry, wanted: &Wanted<'_>) -> bool {
+    fn is_stored(&self, stored: &AssignmentEntry, wanted: &Wanted<'_, '_>) -> bool {
         let AssignmentEntry {
             namespace,
             policy,
@@ -72,10 +128,10 @@ impl<'a> Desk<'a> {
             transfer,
             on_removal,
         } = stored;
-        let spec = &wanted.policy.object.spec;
-        let key = &wanted.policy.key;
-        let digest = || wanted.told.map_or("", |told| self.digest(wanted.policy, told));
-        let public_key = || wanted.told.map_or("", |told| self.signature_public_key(wanted.policy, told));
+        let ask = wanted.ask;
+        let (spec, key) = (&ask.policy.object.spec, &ask.policy.key);
+        let digest = || wanted.told.map_or("", |told| self.digest(ask, told));
+        let public_key = || wanted.told.map_or("", |told| self.signature_public_key(ask, told));
         (namespace, policy, model) == (&key.namespace, &key.name, &spec.model.name)
             && version == wanted.version()
             && *action == wanted.action
@@ -89,22 +145,29 @@ impl<'a> Desk<'a> {
     }
 
     /// The version's digest; of one that is gone, what its entry carries already.
-    fn digest(&self, policy: &'a Policy, told: &Told) -> &'a str {
-        let known = self.catalogue.find(&policy.key.namespace, policy.model(), &told.version);
-        let digest = known.map_or("", |version| version.manifest_digest());
+    fn digest(&self, ask: &Ask<'a>, told: &Told) -> &'a str {
+        let digest = self.version(ask, told).map_or("", |version| version.manifest_digest());
         if !digest.is_empty() {
             return digest;
         }
-        self.stored_entry(policy, told).map_or("", |entry| &entry.manifest_digest)
+        self.stored_entry(ask.policy, told).map_or("", |entry| &entry.manifest_digest)
     }
 
     /// What the version's signature is checked with; of one that is gone, what its entry carries already: no signature
     /// ceases to be asked for by a deletion.
-    fn signature_public_key(&self, policy: &'a Policy, told: &Told) -> &'a str {
-        match self.catalogue.find(&policy.key.namespace, policy.model(), &told.version) {
+    fn signature_public_key(&self, ask: &Ask<'a>, told: &Told) -> &'a str {
+        match self.version(ask, told) {
             Some(version) => version.signature_public_key(),
-            None => self.stored_entry(policy, told).map_or("", |entry| &entry.signature_public_key),
+            None => self.stored_entry(ask.policy, told).map_or("", |entry| &entry.signature_public_key),
         }
+    }
+
+    fn version(&self, ask: &Ask<'a>, told: &Told) -> Option<&'a Version> {
+        if told.version == ask.policy.target_name {
+            return ask.target;
+        }
+        let namespace = &ask.policy.key.namespace;
+        self.catalogue.find(namespace, ask.policy.model(), &told.version).map(|version| &**version)
     }
 
     fn stored_entry(&self, policy: &'a Policy, told: &Told) -> Option<&'a AssignmentEntry> {
@@ -115,14 +178,14 @@ impl<'a> Desk<'a> {
 
 /// One entry, before it is made.
 #[derive(Clone, Copy, Debug)]
-struct Wanted<'a> {
-    policy: &'a Policy,
+struct Wanted<'a, 'w> {
+    ask: &'w Ask<'a>,
     action: Action,
     told: Option<&'a Told>,
     at: Option<Timestamp>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Wanted<'a, '_> {
     fn version(&self) -> &'a str {
         self.told.map_or("", |told| &told.version)
     }

@@ -12,8 +12,8 @@ use nave_names::ClusterName;
 
 use crate::{
     Decisions, Name, Plan, PolicyKey, Report, VersionKey, World,
-    entries::Desk,
-    input::{Assignment, Catalogue, Cluster, Held, Policy, Spoke, Version},
+    entries::{Ask, Desk, Recent},
+    input::{Assignment, Catalogue, Cluster, Policy, Spoke, Version},
     slot::{Claim, Slot},
 };
 
@@ -307,10 +307,10 @@ impl Planner {
 
     fn assemble_one(&mut self, name: Name) {
         let spec = self.spokes.get(&name).and_then(|spoke| {
-            let slots = self.policies.values();
-            let asked: Vec<(&Policy, &Held)> =
-                slots.filter_map(|slot| Some((&*slot.policy, slot.asked(&name)?))).collect();
-            self.desk(spoke).assemble(&asked)
+            let slots = self.policies.values().enumerate();
+            let asked: Vec<Ask<'_>> =
+                slots.filter_map(|(place, slot)| Some(slot.ask(place, slot.asked(&name)?))).collect();
+            self.desk(spoke).assemble(&asked, &mut Recent::default())
         });
         match spec {
             Some(spec) => drop(self.changed.insert(name, Arc::new(spec))),
@@ -320,16 +320,18 @@ impl Planner {
 
     /// The same for every cluster, in one walk over all that is asked.
     fn assemble_all(&mut self) {
-        let mut asked_by: Vec<_> =
-            self.policies.values().map(|slot| (&*slot.policy, slot.all_asked().peekable())).collect();
+        let slots = self.policies.values();
+        let mut asked_by: Vec<_> = slots.map(|slot| (slot, slot.all_asked().peekable())).collect();
         let mut changed = BTreeMap::new();
-        let mut asked: Vec<(&Policy, &Held)> = Vec::new();
+        let mut recent = Recent::default();
+        let mut asked: Vec<Ask<'_>> = Vec::new();
         for (name, spoke) in &self.spokes {
             asked.clear();
-            for (policy, all) in &mut asked_by {
-                asked.extend(all.next_if(|(next, _)| *next == name).map(|(_, held)| (*policy, held)));
+            for (place, (slot, all)) in asked_by.iter_mut().enumerate() {
+                let held = all.next_if(|(next, _)| *next == name).map(|(_, held)| held);
+                asked.extend(held.map(|held| slot.ask(place, held)));
             }
-            if let Some(spec) = self.desk(spoke).assemble(&asked) {
+            if let Some(spec) = self.desk(spoke).assemble(&asked, &mut recent) {
                 changed.insert(Arc::clone(name), Arc::new(spec));
             }
         }

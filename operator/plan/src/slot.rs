@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use crate::{
     Name, PolicyKey, PolicyReport,
+    entries::Ask,
     input::{Catalogue, Held, Policy, Spoke, Version},
     outcome::{self, Outcome},
     placement::{
-        Asked, Choice, Field, Member, Moved, Others, Place, Placed, Winner, place, place_alone, places_alike,
-        places_one_by_one,
+        Asked, Choice, Field, Key, Member, Moved, Others, Place, Placed, Winner, place, place_alone,
+        places_alike, places_one_by_one,
     },
     rollout::{Look, Run, rest, roll},
     tally::{Tally, group_of},
@@ -44,6 +45,9 @@ pub(crate) struct Slot {
     moved: Moved,
 }
 
+/// A policy whose members are being gathered, with the number of its expressions.
+type Begun = (Slot, usize, Vec<(Name, Member)>);
+
 /// How much is to be decided anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Again {
@@ -57,20 +61,29 @@ enum Again {
 impl Slot {
     /// Policies with everything to decide. Each cluster is shown to all of them before the next one is: to read what it says
     /// from memory is what many clusters and many policies cost most.
-    pub(crate) fn some<'a>(
-        policies: &[Arc<Policy>],
+    pub(crate) fn some<'a, 'p>(
+        policies: &'p [Arc<Policy>],
         catalogue: &Catalogue,
-        spokes: impl Iterator<Item = &'a Spoke>,
+        spokes: impl ExactSizeIterator<Item = &'a Spoke>,
     ) -> Vec<Self> {
-        let slots = policies.iter().map(|policy| (Self::new(Arc::clone(policy), catalogue), Vec::new()));
-        let mut slots: Vec<(Self, Vec<(Name, Member)>)> = slots.collect();
+        // Policies with the same expressions ask them once of each cluster.
+        let mut alike: BTreeMap<&[String], usize> = BTreeMap::new();
+        let begun = |policy: &'p Arc<Policy>| {
+            let next = alike.len();
+            let expressions = *alike.entry(&policy.object.spec.placement.cel).or_insert(next);
+            (Self::new(Arc::clone(policy), catalogue), expressions, Vec::with_capacity(spokes.len()))
+        };
+        let mut slots: Vec<Begun> = policies.iter().map(begun).collect();
+        let mut said = vec![None; alike.len()];
         for spoke in spokes {
-            for (slot, members) in &mut slots {
-                let member = Member::of(&slot.policy, slot.version.as_deref(), spoke);
+            said.fill(None);
+            for (slot, expressions, members) in &mut slots {
+                let version = slot.version.as_deref();
+                let member = Member::of(&slot.policy, version, spoke, &mut said[*expressions]);
                 members.extend(member.map(|member| (Arc::clone(member.name()), member)));
             }
         }
-        let filled = |(mut slot, members): (Self, Vec<(Name, Member)>)| {
+        let filled = |(mut slot, _, members): Begun| {
             slot.members = members.into_iter().collect();
             slot.tally = Tally::of(&slot.policy, slot.members.values());
             slot
@@ -136,7 +149,7 @@ impl Slot {
 
     /// A cluster changed; `spoke` is what it is now.
     pub(crate) fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
-        let new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke));
+        let new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke, &mut None));
         let old = self.members.get(name);
         if old.is_none() && new.is_none() {
             return;
@@ -250,21 +263,33 @@ impl Slot {
     /// Decides what is asked of the selected ones.
     fn roll(&mut self, catalogue: &Catalogue, now: Timestamp, moved: &mut Moved) {
         let look = Look::new(&self.policy, catalogue, now);
-        let busy: Vec<&Member> =
-            self.tally.busy.iter().filter_map(|key| self.members.get(&key.name)).collect();
+        let busy = busy(&self.members, &self.tally);
         let rolled = roll(&look, &busy, &self.tally.at_rest);
         let (counts, excluded) = (self.tally.counts(&rolled), self.tally.excluded(&self.members));
         self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
         let seats = rolled.seats.into_iter();
-        let asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
+        let mut asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
         // A step mostly asks the same of all its clusters.
         let mut shared = Arc::new(Held::default());
-        for (name, held) in asked {
+        let mut ask = |member: &mut Member, held: Held| {
             if *shared != held {
                 shared = Arc::new(held);
             }
-            if let Some(member) = self.members.get_mut(&name) {
-                member.ask(Asked::This(Arc::clone(&shared)), moved);
+            member.ask(Asked::This(Arc::clone(&shared)), moved);
+        };
+        if are_few(asked.len(), &self.members) {
+            for (name, held) in asked {
+                if let Some(member) = self.members.get_mut(&name) {
+                    ask(member, held);
+                }
+            }
+            return;
+        }
+        asked.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut asked = asked.into_iter().peekable();
+        for (name, member) in &mut self.members {
+            if let Some((_, held)) = asked.next_if(|(next, _)| next == name) {
+                ask(member, held);
             }
         }
     }
@@ -278,6 +303,11 @@ impl Slot {
     ) -> PolicyReport {
         let members: Vec<&Member> = self.members.values().collect();
         outcome::report(&self.policy, catalogue, now, &members, &self.choice(&claim))
+    }
+
+    /// The same as what its entries are made from; `place` is the policy's among all.
+    pub(crate) fn ask<'a>(&'a self, place: usize, held: &'a Held) -> Ask<'a> {
+        Ask { policy: &self.policy, target: self.version.as_deref(), held, place }
     }
 
     /// What is asked of one cluster.
@@ -299,6 +329,22 @@ impl Slot {
 
 fn target(policy: &Policy, catalogue: &Catalogue) -> Option<Arc<Version>> {
     catalogue.find(&policy.key.namespace, policy.model(), policy.target()).cloned()
+}
+
+/// The selected ones that are not at rest, best first.
+fn busy<'a>(members: &'a BTreeMap<Name, Member>, tally: &Tally) -> Vec<&'a Member> {
+    if are_few(tally.busy.len(), members) {
+        return tally.busy.iter().filter_map(|key| members.get(&key.name)).collect();
+    }
+    let ranked = members.values().filter_map(|member| Some((member.busy()?, member)));
+    let mut ranked: Vec<(&Key, &Member)> = ranked.collect();
+    ranked.sort_by_key(|(key, _)| *key);
+    ranked.into_iter().map(|(_, member)| member).collect()
+}
+
+/// So few of the members are looked up one by one; more are met in one walk over all.
+fn are_few(count: usize, members: &BTreeMap<Name, Member>) -> bool {
+    count * 16 < members.len()
 }
 
 /// What is asked of a cluster that is not selected: what it serves, if another policy has it, until that one tells it.

@@ -56,7 +56,7 @@ mod tests {
         let stored: ClusterAssignment = serde_json::from_value(value).unwrap();
         let world = PlanWorld::new([], [], [], [Arc::new(stored.clone())]);
         let unreadable = BTreeSet::from([PolicyKey::new("n", "unread")]);
-        let plan_that_keeps = |entries: Vec<AssignmentEntry>| {
+        let plan_that_keeps = |entries: Vec<Arc<AssignmentEntry>>| {
             let spec = ClusterAssignmentSpec { generation: 4, entries };
             let mut plan = Decisions::default();
             plan.assignments.insert(ClusterName::new("a").unwrap(), Arc::new(spec));

@@ -31,7 +31,8 @@ impl Kind {
                 "numberOfClusters": 100,
                 "spread": [{"topologyKey": "region", "maxSkew": 1}],
                 "prioritizers": [{"by": "Balance"}, {"by": "AcceleratorMemory", "weight": 2}],
-                "cel": ["cluster.capacity.cpu >= 4"],
+                // Eight of them among many policies.
+                "cel": [format!("cluster.capacity.cpu > {}", number % 8)],
             }}),
         }
     }

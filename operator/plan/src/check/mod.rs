@@ -7,7 +7,7 @@ mod steps;
 mod told;
 mod view;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use nave_crds::{Action, AssignmentEntry, PlacementPolicy, RolloutPhase, view::conditions::Status};
@@ -53,7 +53,7 @@ fn check_assignments(world: &World, plan: &Plan, broken: &mut Vec<String>) {
         if spec.generation != generation + 1 {
             broken.push(format!("{name}: generation {} after {generation}", spec.generation));
         }
-        let key = |e: &AssignmentEntry| {
+        let key = |e: &Arc<AssignmentEntry>| {
             (e.namespace.clone(), e.policy.clone(), e.model.clone(), e.action, e.version.clone())
         };
         if !spec.entries.is_sorted_by_key(key) {

@@ -55,7 +55,7 @@ impl<'a> View<'a> {
     ) -> Self {
         let policy = Policy::new(key.clone(), object.clone());
         let serve = |spec: Option<&'a ClusterAssignmentSpec>| {
-            spec?.entries.iter().find(|entry| {
+            spec?.entries.iter().map(AsRef::as_ref).find(|entry: &&AssignmentEntry| {
                 (&entry.namespace, &entry.policy) == (&key.namespace, &key.name)
                     && entry.action == Action::Serve
                     && entry.model == policy.model()

@@ -40,7 +40,7 @@ pub(crate) struct Held {
 
 /// Where an assignment keeps its spoke's rows for one model.
 #[derive(Clone, Debug)]
-pub(crate) struct Rows(Range<usize>);
+pub(crate) struct Rows(Range<u32>);
 
 static NOTHING: Held = Held { serve: None, prefetch: None, wait: None };
 
@@ -119,7 +119,7 @@ impl Assignment {
     /// The stored entries, in the canonical order.
     pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &AssignmentEntry> {
         let entries = self.object.as_ref().map_or(&[][..], |object| &object.spec.entries);
-        self.order.iter().map(move |index| &entries[*index as usize])
+        self.order.iter().map(move |index| &*entries[*index as usize])
     }
 
     /// The stored entries of one policy.
@@ -134,7 +134,7 @@ impl Assignment {
         });
         self.order[from..]
             .iter()
-            .map(move |index| &entries[*index as usize])
+            .map(move |index| &*entries[*index as usize])
             .take_while(move |entry| entry.namespace == policy.namespace && entry.policy == policy.name)
     }
 
@@ -147,13 +147,15 @@ impl Assignment {
         };
         let from = self.rows.partition_point(|index| key(index) < (namespace, model));
         let count = self.rows[from..].iter().take_while(|index| key(index) == (namespace, model)).count();
-        Rows(from..from + count)
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Rows(place(from)..place(from + count))
     }
 
     /// These rows, by version.
     pub(crate) fn rows_in(&self, place: &Rows) -> impl Iterator<Item = &EntryStatus> {
         let rows = self.status_rows();
-        let indices = self.rows.get(place.0.clone()).unwrap_or_default();
+        let place = place.0.start as usize..place.0.end as usize;
+        let indices = self.rows.get(place).unwrap_or_default();
         indices.iter().map(move |index| &rows[*index as usize])
     }
 

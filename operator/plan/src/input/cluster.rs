@@ -15,6 +15,8 @@ pub(crate) struct Cluster {
     pub(crate) object: Arc<EdgeCluster>,
     /// Since when the spoke is connected; None = it is not.
     pub(crate) connected_since: Option<Timestamp>,
+    /// Of all usable accelerators, in bytes.
+    pub(crate) accelerator_memory: i128,
     /// What CEL expressions see; built when the first of them looks.
     pub(crate) cel: CelCluster,
 }
@@ -35,7 +37,11 @@ impl Cluster {
             .as_ref()
             .and_then(|status| conditions::find(&status.conditions, conditions::CONNECTED))
             .filter(|condition| condition.status == conditions::Status::True.as_str());
+        let capacity = object.status.as_ref().and_then(|status| status.capacity.as_ref());
+        let accelerators = capacity.map_or(&[][..], |capacity| &capacity.accelerators);
+        let usable = accelerators.iter().filter(|accelerator| accelerator.usable);
         Self {
+            accelerator_memory: usable.map(|one| i128::from(one.memory_bytes.unwrap_or(0))).sum(),
             name: Name::from(name),
             connected_since: connected.map(|condition| condition.last_transition_time.0),
             cel: CelCluster::default(),

@@ -1,9 +1,6 @@
 //! Choosing: from the matched clusters to the selected ones, and the first reason of every other.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Member,
@@ -71,14 +68,20 @@ pub(crate) fn place(
             }
         }
     }
-    let ranking = rank_those_with_keys(policy, members, candidates, &mut refusals);
-    match frozen {
-        Some(why) => keep_chosen(members, &ranking, &why, &mut refusals),
-        None => {
-            walk(policy, members, &ranking, &mut refusals);
-            judge_dropped(policy, version, members, &mut refusals);
+    let ranking = match frozen {
+        Some(why) => {
+            let ranking = rank(policy, members, &candidates);
+            keep_chosen(members, &ranking, &why, &mut refusals);
+            ranking
         }
-    }
+        None => {
+            let spread = leave_out_those_without_keys(policy, members, &mut candidates, &mut refusals);
+            let ranking = rank(policy, members, &candidates);
+            walk(policy, &ranking, spread, &mut refusals);
+            judge_dropped(policy, version, members, &mut refusals);
+            ranking
+        }
+    };
     Choice { refusals, holds, ranking }
 }
 
@@ -159,23 +162,30 @@ fn judge_dropped(policy: &Policy, version: Option<&Version>, members: &[&Member]
     }
 }
 
-/// Leaves out candidates without the label that a spread needs, but those that are kept, and ranks the rest.
-fn rank_those_with_keys(
+/// Leaves out candidates without the label that a spread needs, but those that are kept; and where the rest lie.
+fn leave_out_those_without_keys<'m>(
     policy: &Policy,
-    members: &[&Member],
-    mut candidates: Vec<usize>,
+    members: &[&'m Member],
+    candidates: &mut Vec<usize>,
     refusals: &mut Refusals,
-) -> Ranking {
-    let spread = &policy.object.spec.placement.spread;
-    if !spread.is_empty() && policy.frozen().is_none() {
-        candidates.retain(|index| {
-            let refusal = lacks_key(policy, members[*index]);
-            let keeps = refusal.is_none();
-            refusals[*index] = refusals[*index].take().or(refusal);
-            keeps
-        });
-    }
-    rank(policy, members, &candidates)
+) -> Spread<'m> {
+    let specs = &policy.object.spec.placement.spread;
+    let mut spread = Spread::new(specs);
+    let mut labels: Vec<Option<&'m str>> = Vec::with_capacity(specs.len());
+    candidates.retain(|index| {
+        let member = members[*index];
+        labels.clear();
+        labels.extend(specs.iter().map(|spec| member.label(&spec.topology_key)));
+        if labels.contains(&None)
+            && let Some(refusal) = lacks_key(policy, member)
+        {
+            refusals[*index] = Some(refusal);
+            return false;
+        }
+        spread.add(&labels);
+        true
+    });
+    spread
 }
 
 /// A policy that is not fit to decide keeps whom it has.
@@ -186,28 +196,28 @@ fn keep_chosen(members: &[&Member], ranking: &Ranking, why: &Arc<str>, refusals:
 }
 
 /// Walks the ranking.
-fn walk(policy: &Policy, members: &[&Member], ranking: &Ranking, refusals: &mut Refusals) {
+fn walk(policy: &Policy, ranking: &Ranking, mut spread: Spread<'_>, refusals: &mut Refusals) {
     let number = policy.number.unwrap_or(usize::MAX);
-    let specs = &policy.object.spec.placement.spread;
-    let ranked: Vec<&Member> = ranking.order.iter().map(|one| members[one.member]).collect();
-    let mut spread = Spread::new(specs, &ranked);
-    let mut taken = vec![false; ranked.len()];
+    let is_spread = !policy.object.spec.placement.spread.is_empty();
+    let kind_of = ranking.order.iter().map(|one| spread.kind(one.candidate));
+    let kinds: Vec<usize> = kind_of.collect();
+    let mut taken = vec![false; kinds.len()];
     let mut count = 0;
-    for place in 0..ranked.len() {
-        let kept = ranked[place].chosen && !policy.steady;
-        if count < number && (kept || specs.is_empty()) {
-            spread.take(place);
+    for (place, one) in ranking.order.iter().enumerate() {
+        if count < number && (one.key.is_kept() || !is_spread) {
+            spread.take(kinds[place]);
             taken[place] = true;
             count += 1;
         }
     }
-    if !specs.is_empty() {
-        fill(&mut spread, &mut taken, number - count.min(number));
+    if is_spread {
+        fill(&mut spread, &kinds, &mut taken, number - count.min(number));
     }
     let (out_of_number, skewed) = (out_of_number(number), skewed());
+    let why = |kind| if spread.allows(kind) { &out_of_number } else { &skewed };
+    let why: Vec<&Refusal> = (0..spread.kinds()).map(why).collect();
     for (place, one) in ranking.order.iter().enumerate().filter(|(place, _)| !taken[*place]) {
-        refusals[one.member] =
-            Some(if spread.allows(place) { out_of_number.clone() } else { skewed.clone() });
+        refusals[one.member] = Some(why[kinds[place]].clone());
     }
 }
 
@@ -232,21 +242,20 @@ pub(crate) fn lacks_key(policy: &Policy, member: &Member) -> Option<Refusal> {
 }
 
 /// Picks up to `missing` more: of those that every firm constraint allows, the one that breaks the fewest others, then the
-/// best. Candidates that lie in the same domains wait in one queue, so a pick looks at the queues' heads only.
-fn fill(spread: &mut Spread, taken: &mut [bool], missing: usize) {
-    let mut queues: BTreeMap<Vec<Option<usize>>, BTreeSet<usize>> = BTreeMap::new();
+/// best. Candidates of one kind wait in one queue, so a pick looks at the queues' heads only.
+fn fill(spread: &mut Spread<'_>, kinds: &[usize], taken: &mut [bool], missing: usize) {
+    let mut queues = vec![VecDeque::new(); spread.kinds()];
     for place in (0..taken.len()).filter(|place| !taken[*place]) {
-        queues.entry(spread.signature(place)).or_default().insert(place);
+        queues[kinds[place]].push_back(place);
     }
     for _ in 0..missing {
-        let heads = queues.values().filter_map(|queue| queue.first().copied());
-        let best =
-            heads.filter(|place| spread.allows(*place)).min_by_key(|place| (spread.breaks(*place), *place));
-        let Some(place) = best else { return };
-        spread.take(place);
+        let heads = queues.iter().enumerate().filter_map(|(kind, queue)| Some((kind, *queue.front()?)));
+        let allowed = heads.filter(|(kind, _)| spread.allows(*kind));
+        let Some((kind, place)) = allowed.min_by_key(|(kind, place)| (spread.breaks(*kind), *place)) else {
+            return;
+        };
+        spread.take(kind);
         taken[place] = true;
-        if let Some(queue) = queues.get_mut(&spread.signature(place)) {
-            queue.pop_first();
-        }
+        queues[kind].pop_front();
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Contest {
     waiting: BTreeMap<Signature, Queue>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     keys: BTreeSet<Key>,
     /// Whether the firm constraints allow one more of these.
@@ -133,11 +133,8 @@ impl Contest {
         if one.chosen {
             self.kept -= 1;
             self.count(&one.signature, Domains::give_back);
-        } else if let Some(queue) = self.waiting.get_mut(&one.signature) {
-            queue.keys.remove(&one.key);
-            if queue.keys.is_empty() {
-                self.waiting.remove(&one.signature);
-            }
+        } else {
+            self.dequeue(&one.key, &one.signature);
         }
         let gone = self.count_where(&one.signature, Domains::leave);
         one.chosen || gone > 0
@@ -165,6 +162,14 @@ impl Contest {
         }
     }
 
+    fn dequeue(&mut self, key: &Key, signature: &Signature) {
+        let Some(queue) = self.waiting.get_mut(signature) else { return };
+        queue.keys.remove(key);
+        if queue.keys.is_empty() {
+            self.waiting.remove(signature);
+        }
+    }
+
     /// Picks as many as there is room for: of those that every firm constraint allows, the one that breaks the fewest
     /// others, then the best. Returns whether there was one.
     fn fill(&mut self) -> bool {
@@ -176,12 +181,7 @@ impl Contest {
             let Some((signature, key)) = best.map(|(signature, key)| (signature.clone(), key.clone())) else {
                 break;
             };
-            if let Some(queue) = self.waiting.get_mut(&signature) {
-                queue.keys.remove(&key);
-                if queue.keys.is_empty() {
-                    self.waiting.remove(&signature);
-                }
-            }
+            self.dequeue(&key, &signature);
             self.count(&signature, Domains::take);
             self.picked.insert(key, signature);
             if self.picked.len() > MOST_PICKED {

@@ -26,7 +26,7 @@ pub(crate) struct Domains {
     with: BTreeMap<usize, usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Domain {
     candidates: usize,
     selected: usize,

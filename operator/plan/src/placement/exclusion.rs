@@ -24,6 +24,17 @@ pub(crate) fn judge(
     spoke: &Spoke,
     chosen: bool,
 ) -> Result<Option<Hold>, Refusal> {
+    judge_beside(policy, version, spoke, chosen, &mut None)
+}
+
+/// The same beside other policies with the same expressions: `said` is what these say of the cluster, once one was asked.
+pub(crate) fn judge_beside(
+    policy: &Policy,
+    version: Option<&Version>,
+    spoke: &Spoke,
+    chosen: bool,
+    said: &mut Option<Verdict>,
+) -> Result<Option<Hold>, Refusal> {
     let cluster = &spoke.cluster;
     let placement = &policy.object.spec.placement;
     if !cluster.object.spec.accepted {
@@ -36,7 +47,7 @@ pub(crate) fn judge(
         let message = format!("taint {}={}:{:?} is not tolerated", taint.key, taint.value, taint.effect);
         return Err((ExclusionReason::Tainted, message.into()));
     }
-    let mut hold = judge_cel(policy, cluster, chosen)?;
+    let mut hold = judge_cel(policy, cluster, chosen, said)?;
     if let Err(refusal) = judge_requirements(policy, version, spoke) {
         let model = policy.model();
         if !(chosen && spoke.assignment.serves_any(&policy.key.namespace, model)) {
@@ -47,15 +58,20 @@ pub(crate) fn judge(
     Ok(hold)
 }
 
-fn judge_cel(policy: &Policy, cluster: &Cluster, chosen: bool) -> Result<Option<Hold>, Refusal> {
+fn judge_cel(
+    policy: &Policy,
+    cluster: &Cluster,
+    chosen: bool,
+    said: &mut Option<Verdict>,
+) -> Result<Option<Hold>, Refusal> {
     let error: Arc<str> = match &policy.expressions {
         Err(problem) => problem.to_string().into(),
-        Ok(expressions) => match expressions.judge(cluster) {
+        Ok(expressions) => match said.get_or_insert_with(|| expressions.judge(cluster)) {
             Verdict::True => return Ok(None),
             Verdict::False(text) => {
                 return Err((ExclusionReason::CelFalse, format!("false: {text}").into()));
             }
-            Verdict::Error(error) => error.into(),
+            Verdict::Error(error) => error.as_str().into(),
         },
     };
     if chosen { Ok(Some(error)) } else { Err((ExclusionReason::CelError, error)) }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use nave_crds::{Action, EntryStatus, TaintEffect};
 
 use super::{
-    exclusion::{Hold, Refusal, judge},
+    cel::Verdict,
+    exclusion::{Hold, Refusal, judge, judge_beside},
     rank::Key,
     taints::untolerated,
 };
@@ -83,15 +84,21 @@ pub(crate) struct Moved {
 }
 
 impl Member {
-    /// What concerns a policy of a cluster; None where nothing does.
-    pub(crate) fn of(policy: &Policy, version: Option<&Version>, spoke: &Spoke) -> Option<Self> {
+    /// What concerns a policy of a cluster; None where nothing does. `said` is what policies with the same expressions
+    /// found that these say of it.
+    pub(crate) fn of(
+        policy: &Policy,
+        version: Option<&Version>,
+        spoke: &Spoke,
+        said: &mut Option<Verdict>,
+    ) -> Option<Self> {
         let matched = policy.selector.matches(spoke.cluster.labels());
         let entries = spoke.assignment.entries_of(&policy.key);
         let chosen = entries.clone().next().is_some();
         if !matched && !chosen {
             return None;
         }
-        let held = Held::of(entries.clone(), policy);
+        let held = if chosen { Held::of(entries.clone(), policy) } else { Held::default() };
         let tolerations = &policy.object.spec.placement.tolerations;
         let avoided = untolerated(spoke.cluster.taints(), tolerations, TaintEffect::PreferNoSelect);
         Some(Self {
@@ -101,7 +108,7 @@ impl Member {
             held: (!held.is_empty()).then(|| Box::new(held)),
             rows: spoke.assignment.rows_of(&policy.key.namespace, policy.model()),
             prefer_no_select: u32::try_from(avoided.count()).unwrap_or(u32::MAX),
-            verdict: judge(policy, version, spoke, chosen),
+            verdict: judge_beside(policy, version, spoke, chosen, said),
             hold: None,
             place: Place::Out,
             asked: Asked::Nothing,
@@ -120,6 +127,14 @@ impl Member {
 
     pub(crate) fn is_selected(&self) -> bool {
         matches!(self.place, Place::Selected(_))
+    }
+
+    /// Its rank, if it is selected and not at rest.
+    pub(crate) fn busy(&self) -> Option<&Key> {
+        match (&self.place, self.rest) {
+            (Place::Selected(key), None) => Some(key),
+            (Place::Selected(_), Some(_)) | (Place::Out | Place::Excluded(_), _) => None,
+        }
     }
 
     pub(crate) fn is_outranked(&self) -> bool {

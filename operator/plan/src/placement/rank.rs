@@ -28,6 +28,11 @@ impl Key {
         }
     }
 
+    /// Whether it was chosen already, and others do not rank before it for that.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.0
+    }
+
     fn before_the_name(&self) -> (Reverse<bool>, u32, Reverse<i128>) {
         (self.kept, self.prefer_no_select, self.total)
     }
@@ -53,7 +58,7 @@ pub(crate) struct RankedMember {
     /// Its position among the members.
     pub(crate) member: usize,
     /// And among the candidates.
-    candidate: usize,
+    pub(crate) candidate: usize,
 }
 
 /// Ranks the candidates, which are positions in `members`, which come by name.

@@ -67,11 +67,7 @@ pub(crate) fn value(prioritizer: &Prioritizer, member: &Member) -> Option<i128> 
             let others = member.spoke.assignment.serve_entries.saturating_sub(member.serve_entries);
             i128::try_from(others).ok().map(|count| -count)
         }
-        PrioritizerKind::AcceleratorMemory => {
-            let accelerators = cluster.capacity().map_or(&[][..], |capacity| &capacity.accelerators);
-            let usable = accelerators.iter().filter(|accelerator| accelerator.usable);
-            Some(usable.map(|accelerator| i128::from(accelerator.memory_bytes.unwrap_or(0))).sum())
-        }
+        PrioritizerKind::AcceleratorMemory => Some(cluster.accelerator_memory),
         PrioritizerKind::StorageAvailable => cluster.available_bytes().map(i128::from),
         PrioritizerKind::Label => {
             let key = prioritizer.key.as_deref().unwrap_or_default();

@@ -7,29 +7,39 @@ use nave_crds::{Spread as SpreadSpec, WhenUnsatisfiable};
 
 use super::Member;
 
-/// The counts of all constraints of a policy.
+/// The counts of all constraints of a policy. Candidates that lie in the same domains are of one kind, and allowed or not
+/// together.
 #[derive(Debug)]
-pub(crate) struct Spread {
-    constraints: Vec<Constraint>,
+pub(crate) struct Spread<'m> {
+    constraints: Vec<Constraint<'m>>,
+    by_labels: BTreeMap<Vec<Option<&'m str>>, usize>,
+    /// Where each kind lies, by constraint.
+    domains: Vec<Vec<Option<usize>>>,
+    /// The kind of each candidate.
+    kind_of: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Constraint {
+struct Constraint<'m> {
     max_skew: usize,
     firm: bool,
+    numbers: BTreeMap<&'m str, usize>,
     /// Chosen clusters by domain.
     counts: Vec<usize>,
     /// How many domains have a count; its first non-zero place is the smallest count.
     domains_with: Vec<usize>,
     least: usize,
-    /// The domain of each candidate, by its place in the ranking.
-    domain_of: Vec<Option<usize>>,
 }
 
-impl Spread {
-    /// The constraints over these candidates, best first, with nobody chosen.
-    pub(crate) fn new(specs: &[SpreadSpec], candidates: &[&Member]) -> Self {
-        Self { constraints: specs.iter().map(|spec| Constraint::new(spec, candidates)).collect() }
+impl<'m> Spread<'m> {
+    /// The constraints, with no candidates.
+    pub(crate) fn new(specs: &[SpreadSpec]) -> Self {
+        Self {
+            constraints: specs.iter().map(Constraint::new).collect(),
+            by_labels: BTreeMap::new(),
+            domains: Vec::new(),
+            kind_of: Vec::new(),
+        }
     }
 
     /// Whether this candidate lacks a key that it needs.
@@ -43,50 +53,75 @@ impl Spread {
             .map(|one| format!("has no label {}", one.topology_key))
     }
 
-    /// Counts a candidate as chosen.
-    pub(crate) fn take(&mut self, candidate: usize) {
-        self.constraints.iter_mut().for_each(|constraint| constraint.take(candidate));
+    /// One more candidate, by its label for each constraint.
+    pub(crate) fn add(&mut self, labels: &[Option<&'m str>]) {
+        if let Some(kind) = self.by_labels.get(labels) {
+            self.kind_of.push(*kind);
+            return;
+        }
+        let constraints = self.constraints.iter_mut().zip(labels);
+        self.domains
+            .push(constraints.map(|(constraint, label)| Some(constraint.number(label.as_ref()?))).collect());
+        let kind = self.by_labels.len();
+        self.by_labels.insert(labels.to_vec(), kind);
+        self.kind_of.push(kind);
     }
 
-    /// Whether taking a candidate keeps every constraint that must be kept.
-    pub(crate) fn allows(&self, candidate: usize) -> bool {
-        self.constraints.iter().filter(|one| one.firm).all(|one| one.keeps(candidate))
+    /// The kind of the candidate that was added so many-th, from 0.
+    pub(crate) fn kind(&self, candidate: usize) -> usize {
+        self.kind_of[candidate]
     }
 
-    /// How many of the other constraints taking a candidate would break.
-    pub(crate) fn breaks(&self, candidate: usize) -> usize {
-        self.constraints.iter().filter(|one| !one.firm && !one.keeps(candidate)).count()
+    /// How many kinds there are.
+    pub(crate) fn kinds(&self) -> usize {
+        self.domains.len()
     }
 
-    /// What decides about a candidate besides its rank: candidates of one signature are allowed or not together.
-    pub(crate) fn signature(&self, candidate: usize) -> Vec<Option<usize>> {
-        self.constraints.iter().map(|constraint| constraint.domain_of[candidate]).collect()
+    /// Counts one of a kind as chosen.
+    pub(crate) fn take(&mut self, kind: usize) {
+        for (constraint, domain) in self.constraints.iter_mut().zip(&self.domains[kind]) {
+            constraint.take(*domain);
+        }
+    }
+
+    /// Whether taking one of a kind keeps every constraint that must be kept.
+    pub(crate) fn allows(&self, kind: usize) -> bool {
+        let constraints = self.constraints.iter().zip(&self.domains[kind]);
+        constraints.filter(|(one, _)| one.firm).all(|(one, domain)| one.keeps(*domain))
+    }
+
+    /// How many of the other constraints taking one of a kind would break.
+    pub(crate) fn breaks(&self, kind: usize) -> usize {
+        let constraints = self.constraints.iter().zip(&self.domains[kind]);
+        constraints.filter(|(one, domain)| !one.firm && !one.keeps(**domain)).count()
     }
 }
 
-impl Constraint {
-    fn new(spec: &SpreadSpec, candidates: &[&Member]) -> Self {
-        let mut domains: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut domain_of = Vec::with_capacity(candidates.len());
-        for member in candidates {
-            let value = member.spoke.cluster.labels().get(&spec.topology_key);
-            domain_of.push(value.map(|value| {
-                let next = domains.len();
-                *domains.entry(value).or_insert(next)
-            }));
-        }
+impl<'m> Constraint<'m> {
+    fn new(spec: &SpreadSpec) -> Self {
         Self {
             max_skew: usize::try_from(spec.max_skew).unwrap_or(1),
             firm: spec.when_unsatisfiable == WhenUnsatisfiable::DoNotSelect,
-            counts: vec![0; domains.len()],
-            domains_with: vec![domains.len()],
+            numbers: BTreeMap::new(),
+            counts: Vec::new(),
+            domains_with: vec![0],
             least: 0,
-            domain_of,
         }
     }
 
-    fn take(&mut self, candidate: usize) {
-        let Some(domain) = self.domain_of[candidate] else { return };
+    /// The number of a domain; a new one has nobody chosen. Domains come before anybody is.
+    fn number(&mut self, label: &'m str) -> usize {
+        let next = self.counts.len();
+        let number = *self.numbers.entry(label).or_insert(next);
+        if number == next {
+            self.counts.push(0);
+            self.domains_with[0] += 1;
+        }
+        number
+    }
+
+    fn take(&mut self, domain: Option<usize>) {
+        let Some(domain) = domain else { return };
         let count = self.counts[domain];
         self.counts[domain] = count + 1;
         self.domains_with[count] -= 1;
@@ -100,7 +135,7 @@ impl Constraint {
     }
 
     /// One without the key keeps nothing.
-    fn keeps(&self, candidate: usize) -> bool {
-        self.domain_of[candidate].is_some_and(|domain| self.counts[domain] + 1 - self.least <= self.max_skew)
+    fn keeps(&self, domain: Option<usize>) -> bool {
+        domain.is_some_and(|domain| self.counts[domain] + 1 - self.least <= self.max_skew)
     }
 }
