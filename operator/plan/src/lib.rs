@@ -8,6 +8,7 @@ mod document;
 mod entries;
 mod events;
 mod input;
+mod members;
 mod outcome;
 mod placement;
 mod plan;

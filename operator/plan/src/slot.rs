@@ -9,10 +9,11 @@ use crate::{
     Name, PolicyKey, PolicyReport,
     entries::Ask,
     input::{Catalogue, Held, Policy, Spoke, Version},
+    members::{busy, for_each},
     outcome::{self, Outcome},
     placement::{
-        Asked, Choice, Field, Key, Member, Moved, Others, Place, Placed, Winner, place, place_alone,
-        places_alike, places_one_by_one,
+        Asked, Choice, Field, Member, Moved, Others, Place, Placed, Winner, place, place_alone, places_alike,
+        places_one_by_one,
     },
     rollout::{Look, Run, rest, roll},
     tally::{Tally, group_of},
@@ -268,30 +269,15 @@ impl Slot {
         let (counts, excluded) = (self.tally.counts(&rolled), self.tally.excluded(&self.members));
         self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
         let seats = rolled.seats.into_iter();
-        let mut asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
+        let asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
         // A step mostly asks the same of all its clusters.
         let mut shared = Arc::new(Held::default());
-        let mut ask = |member: &mut Member, held: Held| {
+        for_each(&mut self.members, asked, |member, held| {
             if *shared != held {
                 shared = Arc::new(held);
             }
             member.ask(Asked::This(Arc::clone(&shared)), moved);
-        };
-        if are_few(asked.len(), &self.members) {
-            for (name, held) in asked {
-                if let Some(member) = self.members.get_mut(&name) {
-                    ask(member, held);
-                }
-            }
-            return;
-        }
-        asked.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut asked = asked.into_iter().peekable();
-        for (name, member) in &mut self.members {
-            if let Some((_, held)) = asked.next_if(|(next, _)| next == name) {
-                ask(member, held);
-            }
-        }
+        });
     }
 
     /// What was decided about each cluster and why, as of a decision at this time.
@@ -329,22 +315,6 @@ impl Slot {
 
 fn target(policy: &Policy, catalogue: &Catalogue) -> Option<Arc<Version>> {
     catalogue.find(&policy.key.namespace, policy.model(), policy.target()).cloned()
-}
-
-/// The selected ones that are not at rest, best first.
-fn busy<'a>(members: &'a BTreeMap<Name, Member>, tally: &Tally) -> Vec<&'a Member> {
-    if are_few(tally.busy.len(), members) {
-        return tally.busy.iter().filter_map(|key| members.get(&key.name)).collect();
-    }
-    let ranked = members.values().filter_map(|member| Some((member.busy()?, member)));
-    let mut ranked: Vec<(&Key, &Member)> = ranked.collect();
-    ranked.sort_by_key(|(key, _)| *key);
-    ranked.into_iter().map(|(_, member)| member).collect()
-}
-
-/// So few of the members are looked up one by one; more are met in one walk over all.
-fn are_few(count: usize, members: &BTreeMap<Name, Member>) -> bool {
-    count * 16 < members.len()
 }
 
 /// What is asked of a cluster that is not selected: what it serves, if another policy has it, until that one tells it.
