@@ -29,6 +29,7 @@ pub struct Metrics {
     sessions_ended: Family<Cause, Counter>,
     steps: Family<StepLabels, Counter>,
     rows: Family<PhaseLabel, Gauge>,
+    storage: Family<StateLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,6 +46,11 @@ struct StepLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabel {
     phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
 }
 
 impl Metrics {
@@ -95,6 +101,11 @@ impl Metrics {
         );
         registry.register("nave_agent_steps", "Steps taken, by kind and result", metrics.steps.clone());
         registry.register("nave_agent_versions", "Versions by phase", metrics.rows.clone());
+        registry.register(
+            "nave_agent_storage",
+            "1 for the state of the store, 0 for the others; notice is a cold tier that is full or away",
+            metrics.storage.clone(),
+        );
         drop(registry);
         metrics
     }
@@ -110,6 +121,12 @@ impl Metrics {
     pub(crate) fn step(&self, step: &'static str, ok: bool) {
         let result = if ok { "ok" } else { "failed" };
         self.steps.get_or_create(&StepLabels { step, result }).inc();
+    }
+
+    pub(crate) fn storage(&self, states: impl Iterator<Item = (&'static str, bool)>) {
+        for (state, is_so) in states {
+            self.storage.get_or_create(&StateLabel { state }).set(is_so.into());
+        }
     }
 
     pub(crate) fn versions(&self, phases: impl Iterator<Item = (&'static str, i64)>) {

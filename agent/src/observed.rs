@@ -14,6 +14,8 @@ pub enum Condition {
     Unknown,
     /// Fine.
     Healthy,
+    /// Fine for what comes next, and somebody should know this.
+    Notice(String),
     /// Not fine, and why.
     Unhealthy(String),
 }
@@ -136,6 +138,7 @@ fn write_health(observed: &Observed, site: &Site) -> v1::Health {
     let write = |condition: &Condition| match condition {
         Condition::Unknown => (v1::health::State::Unspecified.into(), String::new()),
         Condition::Healthy => (v1::health::State::Healthy.into(), String::new()),
+        Condition::Notice(message) => (v1::health::State::Healthy.into(), message.clone()),
         Condition::Unhealthy(message) => (v1::health::State::Unhealthy.into(), message.clone()),
     };
     let (storage, storage_message) = write(&observed.storage);

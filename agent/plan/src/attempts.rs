@@ -80,9 +80,20 @@ impl Attempts {
         self.0.get(subject)
     }
 
-    /// Something that waits for room on the disk.
+    /// Something that waits for room where what is asked for has to be.
     pub fn for_room(&self) -> Option<&Failure> {
-        self.0.values().find(|failure| failure.class == Class::Room)
+        self.waiting_for_room(false)
+    }
+
+    /// Something that waits for room on the cold tier: nothing that is asked for goes there.
+    pub fn for_cold_room(&self) -> Option<&Failure> {
+        self.waiting_for_room(true)
+    }
+
+    fn waiting_for_room(&self, cold: bool) -> Option<&Failure> {
+        let is_so = |subject: &Subject| matches!(subject, Subject::Demote(_)) == cold;
+        let mut failures = self.0.iter().filter(|(_, failure)| failure.class == Class::Room);
+        failures.find(|(subject, _)| is_so(subject)).map(|(_, failure)| failure)
     }
 
     /// Whether `subject` may be tried now.

@@ -138,6 +138,27 @@ fn check_moves(ledger: &Ledger, inventory: &Inventory, plan: &Plan, broken: &mut
             }
         }
     }
+    check_giving_way(ledger, inventory, plan, broken);
+}
+
+fn check_giving_way(ledger: &Ledger, inventory: &Inventory, plan: &Plan, broken: &mut Vec<String>) {
+    let jobs: Vec<_> =
+        inventory.running.iter().filter(|job| matches!(job, Job::Promote(_) | Job::Demote(_))).collect();
+    if plan.gives_way && jobs.is_empty() {
+        broken.push("stops a move that is not running".to_owned());
+    }
+    let serves = |digest: &Digest| {
+        let asks = |entry: &crate::Entry| entry.manifest_digest == *digest && entry.action == Action::Serve;
+        ledger.entries().iter().any(asks)
+    };
+    for job in jobs {
+        if let Job::Promote(digest) = job
+            && plan.gives_way
+            && serves(digest)
+        {
+            broken.push(format!("stops what is to serve on its way: {job:?}"));
+        }
+    }
 }
 
 fn is_signed(entry: &crate::Entry, inventory: &Inventory) -> bool {

@@ -108,8 +108,10 @@ pub enum Job {
     Model(ModelName),
     /// The store is dropping what is no root.
     Collect,
-    /// A version on its way from one tier of the store to the other.
-    Move(Digest),
+    /// A version on its way from the store's cold tier to its hot one.
+    Promote(Digest),
+    /// A version on its way from the store's hot tier to its cold one.
+    Demote(Digest),
 }
 
 /// How many earlier versions of a model are remembered. Only the newest, and the one that an entry names, hold weights.
@@ -220,7 +222,8 @@ impl Inventory {
     pub fn is_at_hand(&self, digest: &Digest) -> bool {
         self.held.contains(digest)
             && !self.shelf.is_cold(digest)
-            && !self.running.contains(&Job::Move(*digest))
+            && !self.running.contains(&Job::Promote(*digest))
+            && !self.running.contains(&Job::Demote(*digest))
     }
 
     /// Whether the entry asks for no signature, or for one that was checked.

@@ -32,6 +32,8 @@ pub struct Plan {
     pub roots: BTreeSet<Digest>,
     /// What it keeps on the hot tier, where it has two.
     pub hot: BTreeSet<Digest>,
+    /// The move between the tiers that is under way is to stop: something that is needed sooner waits for it.
+    pub gives_way: bool,
     /// What should be on the cold tier, and finds no room there.
     pub blocked: Option<Blocked>,
     /// When time alone changes the plan.
@@ -82,6 +84,7 @@ pub fn plan(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Plan {
         steps,
         rows: plan_rows(ledger, inventory, &refused),
         roots,
+        gives_way: gives_way(ledger, inventory, &hot, now),
         hot,
         blocked: tiering.blocked,
         recheck_at: inventory.attempts.next_retry(now),
@@ -129,7 +132,12 @@ fn plan_pulls(ledger: &Ledger, inventory: &Inventory, now: Timestamp) -> Vec<Ste
             Job::Pull(digest) if !wanted.contains_key(digest) => {
                 steps.push(Step::CancelPull { digest: *digest });
             }
-            Job::Pull(_) | Job::Verify(_) | Job::Model(_) | Job::Collect | Job::Move(_) => {}
+            Job::Pull(_)
+            | Job::Verify(_)
+            | Job::Model(_)
+            | Job::Collect
+            | Job::Promote(_)
+            | Job::Demote(_) => {}
         }
     }
     let mut pulls: Vec<&Entry> = wanted
@@ -281,14 +289,42 @@ fn plan_promotion(
     if is_moving(inventory) {
         return None;
     }
-    let to_serve = |digest: &Digest| {
-        let entries = ledger.entries();
-        entries.iter().any(|entry| entry.manifest_digest == *digest && entry.action == Action::Serve)
-    };
-    let is_due = |digest: &&Digest| inventory.attempts.is_due(&Subject::Promote(**digest), now);
-    let held = hot.intersection(&inventory.held).filter(|digest| inventory.shelf.is_cold(digest));
-    let digest = *held.filter(is_due).min_by_key(|digest| (!to_serve(digest), **digest))?;
+    let digest = next_promotion(ledger, inventory, hot, now)?;
     Some(Step::Promote { digest })
+}
+
+/// What comes back to the hot tier next, but for what is on its way there.
+fn next_promotion(
+    ledger: &Ledger,
+    inventory: &Inventory,
+    hot: &BTreeSet<Digest>,
+    now: Timestamp,
+) -> Option<Digest> {
+    let is_due = |digest: &&Digest| {
+        inventory.attempts.is_due(&Subject::Promote(**digest), now)
+            && !inventory.running.contains(&Job::Promote(**digest))
+    };
+    let held = hot.intersection(&inventory.held).filter(|digest| inventory.shelf.is_cold(digest));
+    held.filter(is_due).min_by_key(|digest| (!is_to_serve(ledger, digest), **digest)).copied()
+}
+
+fn is_to_serve(ledger: &Ledger, digest: &Digest) -> bool {
+    let mut entries = ledger.entries().iter();
+    entries.any(|entry| entry.manifest_digest == *digest && entry.action == Action::Serve)
+}
+
+/// A move may take as long as a disk is slow: on the way to the cold tier nothing is in a hurry, and what is only to be
+/// ready waits for what is to serve.
+fn gives_way(ledger: &Ledger, inventory: &Inventory, hot: &BTreeSet<Digest>, now: Timestamp) -> bool {
+    let next = || next_promotion(ledger, inventory, hot, now);
+    inventory.running.iter().any(|job| match job {
+        Job::Demote(_) => next().is_some(),
+        Job::Promote(digest) => {
+            let is_sooner = |next: Digest| is_to_serve(ledger, &next) && !is_to_serve(ledger, digest);
+            !hot.contains(digest) || next().is_some_and(is_sooner)
+        }
+        Job::Pull(_) | Job::Verify(_) | Job::Model(_) | Job::Collect => false,
+    })
 }
 
 /// After what has to go from the cold tier to make room there.
@@ -303,7 +339,7 @@ fn plan_demotion(ledger: &Ledger, inventory: &Inventory, tiering: &Tiering, now:
 
 fn is_moving(inventory: &Inventory) -> bool {
     inventory.running.iter().any(|job| match job {
-        Job::Move(_) | Job::Collect => true,
+        Job::Promote(_) | Job::Demote(_) | Job::Collect => true,
         Job::Pull(_) | Job::Verify(_) | Job::Model(_) => false,
     })
 }
@@ -317,7 +353,7 @@ fn plan_collect(
 ) -> Option<Step> {
     let garbage = |digest: &Digest| !roots.contains(digest);
     let busy = inventory.running.iter().any(|job| match job {
-        Job::Collect | Job::Model(_) | Job::Move(_) => true,
+        Job::Collect | Job::Model(_) | Job::Promote(_) | Job::Demote(_) => true,
         Job::Pull(digest) => garbage(digest),
         Job::Verify(vouch) => garbage(&vouch.manifest),
     });

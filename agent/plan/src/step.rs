@@ -122,7 +122,8 @@ impl Step {
             | Self::Retire { model, .. }
             | Self::Remove { model } => Job::Model(model.clone()),
             Self::Collect { .. } => Job::Collect,
-            Self::Promote { digest } | Self::Demote { digest } => Job::Move(*digest),
+            Self::Promote { digest } => Job::Promote(*digest),
+            Self::Demote { digest } => Job::Demote(*digest),
         }
     }
 

@@ -36,8 +36,10 @@ fn what_is_not_served_any_more_goes_to_the_cold_tier_and_comes_back_before_it_is
 
     spoke.tell(&snapshot(3, &[serve("defects", "1")])).unwrap();
     // On its way nobody lays it out.
-    spoke.inventory.running.insert(Job::Move(spoke::digest("defects", "1")));
-    assert_eq!(spoke.plan().steps, []);
+    for job in [Job::Promote, Job::Demote] {
+        spoke.inventory.running = [job(spoke::digest("defects", "1"))].into();
+        assert_eq!(spoke.plan().steps, []);
+    }
     spoke.inventory.running.clear();
     spoke.settle(done);
     let back = ["promote", "stage defects 1", "activate defects 1", "probe defects 1"];
@@ -54,6 +56,49 @@ fn a_prefetched_version_is_brought_to_the_hot_tier_and_stays_there() {
     spoke.tell(&snapshot(3, &[serve("defects", "2"), prefetch("defects", "1")])).unwrap();
     spoke.settle(done);
     assert_eq!(spoke.trace, ["promote"]);
+}
+
+#[test]
+fn a_move_gives_way_to_what_is_needed_sooner_and_to_nothing_else() {
+    let mut spoke = with_cold_tier(1_000);
+    spoke.tell(&snapshot(2, &[serve("defects", "2"), serve("bolts", "1")])).unwrap();
+    spoke.settle(done);
+    spoke.tell(&snapshot(3, &[serve("defects", "2"), serve("bolts", "2")])).unwrap();
+    spoke.settle(done);
+    // Version 1 of both is cold; versions 2 serve.
+    let [old, bolt, new] =
+        [("defects", "1"), ("bolts", "1"), ("defects", "2")].map(|(m, v)| spoke::digest(m, v));
+    let gives_way = |spoke: &mut Spoke, generation, entries: &[_], job| {
+        spoke.tell(&snapshot(generation, entries)).unwrap();
+        spoke.inventory.running = [job].into();
+        spoke.plan().gives_way
+    };
+    let [two, bolts_two] = [serve("defects", "2"), serve("bolts", "2")];
+    let both = [two.clone(), bolts_two.clone()];
+    let prefetched = [two.clone(), bolts_two.clone(), prefetch("bolts", "1")];
+    let two_prefetched = [two.clone(), bolts_two, prefetch("bolts", "1"), prefetch("defects", "1")];
+    let served = [two, serve("bolts", "1")];
+    let served_and_prefetched = [prefetch("defects", "1"), serve("defects", "2"), serve("bolts", "1")];
+    for (generation, (entries, job, expected)) in (4..).zip([
+        (&both[..], Job::Demote(old), false),
+        (&prefetched, Job::Demote(old), true),
+        (&served, Job::Demote(old), true),
+        (&prefetched, Job::Promote(bolt), false),
+        (&two_prefetched, Job::Promote(bolt), false),
+        (&served, Job::Promote(bolt), false),
+        (&served_and_prefetched, Job::Promote(old), true),
+        (&served_and_prefetched, Job::Promote(bolt), false),
+        (&both, Job::Promote(bolt), true),
+        (&served, Job::Pull(new), false),
+    ]) {
+        assert_eq!(
+            gives_way(&mut spoke, generation, entries, job.clone()),
+            expected,
+            "{generation}: {job:?}"
+        );
+    }
+    spoke.inventory.running.clear();
+    assert!(!spoke.plan().gives_way);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One file per verb: a clap struct with `run(self)`.
 
 mod bar;
+mod etag;
 mod exit;
 mod import;
 mod pull;

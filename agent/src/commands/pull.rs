@@ -34,11 +34,12 @@ use crate::{
 /// AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE; without keys, S3 is asked without. The folder shows
 /// nothing before all of it is there. Where the prefix has a manifest.json, as `kubectl nave publish` or the hub writes it,
 /// everything is verified against that. Where it has none, the objects below it, or the one object of that name, are
-/// pulled as S3 lists them: their sizes and ETags are compared, and what arrived is hashed. An interrupted pull goes on
-/// where it stopped when the command is run again. A folder that has all of a manifest's files already is compared, and
-/// nothing fetched; without a manifest it has to be empty, unless --replace is given. Exit codes: 0 done, 2 bad arguments, 3
-/// the bytes are not what the manifest says, or an object is missing or was changed, 4 S3 refuses, 5 S3 does not answer or
-/// cannot be trusted, 6 the disk, 130 interrupted, 1 anything else.
+/// pulled as S3 lists them: their sizes and ETags are compared, and what arrives is hashed. An interrupted pull goes on
+/// where it stopped when the command is run again. A folder that has all of it already is compared, and nothing fetched:
+/// with the manifest, or, where there is none, with the ETags as far as they are made of MD5s. Anything else in the folder
+/// is left as it is, and refused, unless --replace is given. Exit codes: 0 done, 2 bad arguments, 3 the bytes are not what
+/// the manifest says, or an object is missing or was changed, 4 S3 refuses, 5 S3 does not answer or cannot be trusted, 6
+/// the disk, 130 interrupted, 1 anything else.
 #[derive(Debug, clap::Args)]
 pub struct PullArgs {
     /// Where the version is: s3://BUCKET/PREFIX; or one object: s3://BUCKET/KEY
@@ -103,7 +104,8 @@ struct Pulled {
 enum Checked {
     /// The SHA-256 of each file and the BLAKE3 of each chunk in its manifest.
     Manifest,
-    /// There is no manifest: the size of each object, and that none was changed meanwhile.
+    /// There is no manifest: the size of each object and that none was changed meanwhile, or, of a folder that had all of
+    /// it, the MD5s that its ETag is made of.
     SizesAndETags,
 }
 
@@ -193,7 +195,7 @@ impl PullArgs {
         let digest = manifest.digest();
         let (folder, compared) = (to.to_owned(), manifest.clone());
         match blocking(move || target::look(&folder, &compared)).await? {
-            Target::Whole => {
+            Target::Whole(()) => {
                 return Ok(Filled { manifest, already_there: true, checked: Checked::Manifest });
             }
             Target::Other(why) if !self.replace => return Err(not_empty(to, &why)),
@@ -214,12 +216,16 @@ impl PullArgs {
         source: &S3Source,
         progress: &watch::Sender<Progress>,
     ) -> Result<Filled, Failure> {
-        let folder = to.to_owned();
-        if !self.replace && !blocking(move || target::is_free(&folder)).await? {
-            return Err(not_empty(to, "there is no manifest.json to compare what is in it with"));
-        }
         let (source, listed) = source.list().await?;
         let source = Arc::new(source);
+        let (folder, compared) = (to.to_owned(), listed.clone());
+        match blocking(move || target::look_listed(&folder, &compared)).await? {
+            Target::Whole(manifest) => {
+                return Ok(Filled { manifest, already_there: true, checked: Checked::SizesAndETags });
+            }
+            Target::Other(why) if !self.replace => return Err(not_empty(to, &why)),
+            Target::Other(_) | Target::Free => {}
+        }
         let request = self.request(list_digest(&listed), &source, progress);
         let manifest = puller.pull_listed(request, listed).await.map_err(|error| source.explain(error))?;
         let (store, digest, to) = (puller.store().clone(), manifest.digest(), to.to_owned());
@@ -255,8 +261,12 @@ impl Pulled {
         let megabytes = self.bytes as f64 / 1e6;
         let (files, seconds, digest, to) = (self.files, self.seconds, self.digest, self.to.display());
         if self.already_there {
+            let verified = match self.checked {
+                Checked::Manifest => "verified",
+                Checked::SizesAndETags => "compared with the sizes and ETags that S3 lists",
+            };
             return format!(
-                "{files} files, {megabytes:.1} MB are there already, verified in {seconds:.2} s: {digest} in {to}"
+                "{files} files, {megabytes:.1} MB are there already, {verified} in {seconds:.2} s: {digest} in {to}"
             );
         }
         let rate = megabytes / seconds.max(0.001);

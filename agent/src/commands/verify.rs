@@ -272,6 +272,6 @@ pub(super) fn hash(path: &Path) -> Result<(Digest, u64), Failure> {
     }
 }
 
-fn disk(path: &Path, error: &std::io::Error) -> Failure {
+pub(super) fn disk(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::Disk, "DiskError", format!("cannot read {}: {error}", path.display()))
 }

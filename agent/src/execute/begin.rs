@@ -11,6 +11,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Clock, Executor, Spoke, look::look, pulls::Pulls};
 use crate::{
@@ -115,6 +116,8 @@ impl Executor {
             storage_trouble: None,
             room: Condition::Unknown,
             tiers: String::new(),
+            blocked: None,
+            move_gives_way: CancellationToken::new(),
             observed,
             told,
             notices,

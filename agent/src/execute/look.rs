@@ -11,7 +11,7 @@ use crate::{observed::Condition, store::Store};
 pub(super) struct Look {
     /// For the planner; `None` = it could not be found out.
     shelf: Option<Shelf>,
-    /// Whether there is enough for another model, and the cold tier is where it should be.
+    /// Whether there is enough for another model; with a notice, if the cold tier is not where it should be.
     room: Condition,
     /// What is free on both tiers, in words.
     tiers: String,
@@ -39,7 +39,8 @@ pub(super) fn look(store: &Store) -> Look {
     let room = match store.shortage() {
         Ok(None) => match store.cold_away() {
             None => Condition::Healthy,
-            Some(away) => Condition::Unhealthy(format!("{}: {away}", away.reason())),
+            // What comes next goes to the hot tier, and that has room.
+            Some(away) => Condition::Notice(format!("{}: {away}", away.reason())),
         },
         Ok(Some(shortage)) => Condition::Unhealthy(shortage.to_string()),
         Err(error) => Condition::Unhealthy(chain(&error)),

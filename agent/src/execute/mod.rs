@@ -19,8 +19,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use nave_agent_plan::{
-    Attempts, Desired, EntryKey, EntryRefusal, Imports, Inventory, Job, Ledger, Plan, Refusal, Step, Subject,
-    Vouch, plan, refusals,
+    Attempts, Blocked, Desired, EntryKey, EntryRefusal, Imports, Inventory, Job, Ledger, Plan, Refusal, Step,
+    Subject, Vouch, plan, refusals,
 };
 use nave_names::{Digest, ModelName};
 use nave_runtime::drain::Drain;
@@ -29,6 +29,7 @@ use tokio::{
     task::{self, JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use nave_runtime::error_text::chain;
 
@@ -123,6 +124,9 @@ pub struct Executor {
     storage_trouble: Option<String>,
     room: Condition,
     tiers: String,
+    blocked: Option<(Blocked, String)>,
+    /// Stops the move between the tiers that is under way.
+    move_gives_way: CancellationToken,
     observed: watch::Sender<Arc<Observed>>,
     told: mpsc::Receiver<Told>,
     notices: mpsc::Receiver<Notice>,
@@ -149,6 +153,9 @@ impl Executor {
             let plan = plan(&self.ledger, &self.inventory, self.clock.now());
             self.protect(&plan).await;
             self.forget_moot_moves(&plan);
+            if plan.gives_way {
+                self.move_gives_way.cancel();
+            }
             for step in plan.steps.clone() {
                 self.start(step).await;
             }

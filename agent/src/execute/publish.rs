@@ -9,6 +9,7 @@ use super::Executor;
 use crate::{
     observed::{Condition, Observed, Reported},
     pull::{Progress, Stage},
+    store::COLD_TIER_FULL,
 };
 
 /// Every phase, so that one that nothing is in any more goes to 0.
@@ -24,6 +25,18 @@ const PHASES: [(Phase, &str); 9] = [
     (Phase::Removing, "removing"),
 ];
 
+/// Every state of the store, likewise.
+const STATES: [&str; 4] = ["unknown", "healthy", "notice", "unhealthy"];
+
+fn state(condition: &Condition) -> &'static str {
+    match condition {
+        Condition::Unknown => "unknown",
+        Condition::Healthy => "healthy",
+        Condition::Notice(_) => "notice",
+        Condition::Unhealthy(_) => "unhealthy",
+    }
+}
+
 impl Executor {
     pub(super) fn publish(&mut self, plan: &Plan) {
         self.pulls.count(&self.metrics);
@@ -33,12 +46,14 @@ impl Executor {
             let count = rows.iter().filter(|reported| reported.row.phase == *phase).count();
             (*word, i64::try_from(count).unwrap_or(i64::MAX))
         }));
+        let storage = self.storage(plan);
+        self.metrics.storage(STATES.iter().map(|word| (*word, *word == state(&storage))));
         let held = self.ledger.entries().iter().map(|entry| (entry.key.clone(), entry.manifest_digest));
         let next = Observed {
             generation: self.ledger.generation(),
             held: held.collect(),
             rows,
-            storage: self.storage(plan),
+            storage,
             serving: self.serving.clone(),
         };
         self.observed.send_if_modified(|current| {
@@ -72,17 +87,25 @@ impl Executor {
         Some(entry.manifest_digest)
     }
 
-    fn storage(&self, plan: &Plan) -> Condition {
+    fn storage(&mut self, plan: &Plan) -> Condition {
         if let Some(trouble) = &self.storage_trouble {
             return Condition::Unhealthy(trouble.clone());
         }
-        // A version that was told and does not fit; its words have the numbers.
+        // A version that is asked for and does not fit; its words have the numbers.
         if let Some(failure) = self.inventory.attempts.for_room() {
             return Condition::Unhealthy(failure.message.clone());
         }
-        match (&plan.blocked, &self.room) {
-            (Some(blocked), Condition::Healthy) => Condition::Unhealthy(self.say_blocked(blocked)),
-            (_, room) => room.clone(),
+        if self.room != Condition::Healthy {
+            return self.room.clone();
+        }
+        // A version that finds no place on the cold tier keeps nothing from coming, as long as the hot one has room.
+        if let Some(blocked) = &plan.blocked {
+            return Condition::Notice(self.say_blocked(blocked));
+        }
+        self.blocked = None;
+        match self.inventory.attempts.for_cold_room() {
+            Some(failure) => Condition::Notice(format!("{COLD_TIER_FULL}: {}", failure.message)),
+            None => Condition::Healthy,
         }
     }
 }

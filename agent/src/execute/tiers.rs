@@ -3,6 +3,7 @@
 use nave_agent_plan::{Blocked, Plan, Step, Subject};
 use nave_names::Digest;
 use nave_runtime::error_text::chain;
+use tokio_util::sync::CancellationToken;
 
 use super::{Done, Executor, blocking};
 use crate::store::{COLD_TIER_FULL, Moved, StoreError};
@@ -19,10 +20,12 @@ pub(super) struct MoveDone {
 impl Executor {
     pub(super) fn start_move(&mut self, step: Step) {
         let (store, drain) = (self.activator.store().clone(), self.drain.clone());
+        let gives_way = CancellationToken::new();
+        self.move_gives_way = gives_way.clone();
         self.spawn(step.job(), async move {
             let planned = step.clone();
             let work = move || {
-                let stop = || drain.is_started();
+                let stop = || drain.is_started() || gives_way.is_cancelled();
                 match planned {
                     Step::Promote { digest } => store.promote(&digest, &stop),
                     Step::Demote { digest } => store.demote(&digest, &stop),
@@ -81,14 +84,22 @@ impl Executor {
         });
     }
 
-    /// The words for what does not fit on the cold tier.
-    pub(super) fn say_blocked(&self, blocked: &Blocked) -> String {
-        format!(
+    /// The words for what does not fit on the cold tier, with the numbers of when it came to that: what is free on a disk
+    /// changes all the time, and this may stand for weeks.
+    pub(super) fn say_blocked(&mut self, blocked: &Blocked) -> String {
+        if let Some((said, words)) = &self.blocked
+            && (&said.versions, said.bytes) == (&blocked.versions, blocked.bytes)
+        {
+            return words.clone();
+        }
+        let words = format!(
             "{COLD_TIER_FULL}: {} bytes of {} versions that are kept and not served do not fit on the cold tier; {}",
             blocked.bytes,
             blocked.versions.len(),
             self.tiers
-        )
+        );
+        self.blocked = Some((blocked.clone(), words.clone()));
+        words
     }
 }
 

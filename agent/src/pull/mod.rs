@@ -8,6 +8,7 @@ mod client;
 mod delta;
 mod error;
 mod fetch;
+mod in_order;
 mod large;
 mod limiter;
 mod limits;

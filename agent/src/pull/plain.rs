@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::{
     PullError, PullRequest, Puller, Stage,
     fetch::Part as Asked,
+    in_order::InOrder,
     recovery::Recovery,
     run::blocking,
     trouble::{Failure, Streak, Trouble},
@@ -45,6 +46,7 @@ pub struct Listed {
 struct Plain {
     listed: Listed,
     part: Part,
+    hashed: InOrder,
 }
 
 /// What the workers share.
@@ -101,15 +103,16 @@ impl Puller {
         let workers = recovery.limiter.max_ranges();
         let work = Arc::new(Work { recovery, pieces: Mutex::new(pieces) });
         let mut tasks = JoinSet::new();
+        tasks.spawn(hash_earlier(files.clone()));
         (0..workers).for_each(|_| drop(tasks.spawn(Arc::clone(&work).work())));
         while let Some(done) = tasks.join_next().await {
             done.map_err(|_| PullError::Cancelled)??;
         }
         work.recovery.meter.stage(Stage::Publishing);
         let published = spawn_blocking(move || {
-            let parts: Vec<_> =
-                files.iter().map(|file| (file.listed.path.clone(), file.listed.size, &file.part)).collect();
-            rough.publish(&parts)
+            let entries =
+                files.iter().map(|file| file.hashed.finish(&file.part)).collect::<Result<_, _>>()?;
+            rough.publish(entries, files.iter().map(|file| &file.part))
         });
         let manifest = match published.await.map_err(|_| PullError::Cancelled)? {
             Ok(manifest) => manifest,
@@ -146,7 +149,8 @@ fn prepare(
             part.reserve(listed.size)?;
         }
         promise.settle(listed.size);
-        let file = Arc::new(Plain { listed, part });
+        let hashed = InOrder::new(&listed.path, listed.size, PIECE, &there);
+        let file = Arc::new(Plain { listed, part, hashed });
         for index in 0..file.listed.pieces() as u64 {
             let begin = index * PIECE;
             if u32::try_from(index).is_ok_and(|index| there.binary_search(&index).is_ok()) {
@@ -162,6 +166,11 @@ fn prepare(
         files.push(file);
     }
     Ok(Prepared { rough, files, pieces, _promise: promise })
+}
+
+/// What an earlier attempt has left is hashed while the rest arrives.
+async fn hash_earlier(files: Vec<Arc<Plain>>) -> Result<(), PullError> {
+    joined(spawn_blocking(move || files.iter().try_for_each(|file| file.hashed.advance(&file.part))).await)
 }
 
 impl Work {
@@ -185,7 +194,7 @@ impl Work {
         let Listed { path, size, e_tag } = &file.listed;
         let end = (begin + PIECE).min(*size);
         let asked = Asked::Range { begin, end, size: *size };
-        let _slot = self.recovery.limiter.slot(self.recovery.rank).await;
+        let slot = self.recovery.limiter.slot(self.recovery.rank).await;
         let client = self.recovery.client(false)?;
         let mut body = self.recovery.fetcher().get_if(client, path, asked, e_tag.as_deref()).await?;
         // A server that ignores ranges sends everything: what lies before is not kept, and what comes after not read.
@@ -206,6 +215,8 @@ impl Work {
         if at < end {
             return Err(Trouble::Short { missing: end - at }.into());
         }
+        // What is left to do takes nothing from the link.
+        drop((body, slot));
         let (written, index) = (Arc::clone(file), u32::try_from(begin / PIECE).unwrap_or(u32::MAX));
         let noted = *size >= NOTED;
         let write = move || {
@@ -214,7 +225,7 @@ impl Work {
                 written.part.flush()?;
                 written.part.record(index)?;
             }
-            Ok(())
+            written.hashed.arrived(index, &written.part)
         };
         joined(spawn_blocking(write).await)?;
         self.recovery.meter.moved();

@@ -20,7 +20,7 @@ use super::{
     Store, StoreError,
     cold::{INCOMING, blob_in},
     durable,
-    staging::make_private,
+    staging::{make_private, remove_all},
 };
 
 /// So much is copied before it is flushed and the first copies go: a process that is killed begins with the next of these.
@@ -54,7 +54,8 @@ impl Store {
         self.inner.hot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes a version's files to the cold tier, but for those that a version that belongs on the hot one has too.
+    /// Takes a version's files to the cold tier, but for those that a version that belongs on the hot one has too. One that
+    /// comes to belong there meanwhile goes no further: whoever asks for it is not to wait for that.
     ///
     /// # Errors
     /// [`StoreError::ColdTierFull`] and [`StoreError::ColdTierAway`], [`StoreError::Stopped`] when `stop` says so, and
@@ -79,7 +80,8 @@ impl Store {
                 tiers: self.tiers_in_words(),
             });
         }
-        self.transfer(&files, &Way { from: self.dir(), to: &cold, stop })
+        let is_asked_for = || self.kept_hot().is_none_or(|hot| hot.contains(digest));
+        self.transfer(&files, &Way { from: self.dir(), to: &cold, stop: &|| stop() || is_asked_for() })
     }
 
     /// Brings a version's files to the hot tier.
@@ -107,10 +109,21 @@ impl Store {
     }
 
     fn transfer(&self, files: &BTreeMap<Digest, u64>, way: &Way<'_>) -> Result<Moved, StoreError> {
+        make_private(&way.to.join(INCOMING))?;
+        let moved = self.transfer_all(files, way);
+        // What did not get to its place is no use and takes room.
+        if moved.is_err()
+            && let Err(error) = remove_all(&way.to.join(INCOMING))
+        {
+            tracing::warn!(%error, "cannot clear away a move that did not end");
+        }
+        moved
+    }
+
+    fn transfer_all(&self, files: &BTreeMap<Digest, u64>, way: &Way<'_>) -> Result<Moved, StoreError> {
         let mut moved = Moved::default();
         let mut batch = BTreeMap::new();
         let mut left = files.len();
-        make_private(&way.to.join(INCOMING))?;
         for (sha256, size) in files {
             match Self::copy(sha256, *size, way) {
                 // It is no use to any version; they are pulled anew when they are asked for.

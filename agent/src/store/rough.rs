@@ -1,19 +1,16 @@
 //! Files on their way in that nobody has described yet. They lie in a staging folder by the digest of their list, and
-//! become a version when what arrived has been hashed: a manifest is made of it then.
+//! become a version when all has arrived and was hashed: a manifest is made of it then.
 
 use std::{path::PathBuf, sync::Arc};
 
-use nave_manifest::{FileHasher, Manifest, ManifestError};
-use nave_names::{Digest, RelativePath};
+use nave_manifest::{FileEntry, Manifest, ManifestError};
+use nave_names::Digest;
 
 use super::{
     Part, Staging, Store, StoreError,
     part::OpenFiles,
     staging::{make_private, remove_all},
 };
-
-/// Read at a time when a file is hashed.
-const PIECE: usize = 1 << 20;
 
 /// The staging folder of a list of files.
 #[derive(Debug)]
@@ -49,27 +46,18 @@ impl Rough {
         Part::allocated(&self.dir, known, size)
     }
 
-    /// Hashes every file, and makes a version of them in the store.
-    pub(crate) fn publish(&self, files: &[(RelativePath, u64, &Part)]) -> Result<Manifest, RoughError> {
-        let mut entries = Vec::with_capacity(files.len());
-        let mut buffer = vec![0; PIECE];
-        for (path, size, part) in files {
-            let mut hasher = FileHasher::new(path.clone());
-            let mut offset = 0;
-            while offset < *size {
-                let length = usize::try_from(size - offset).unwrap_or(PIECE).min(PIECE);
-                part.read(offset, &mut buffer[..length])?;
-                hasher.update(&buffer[..length]);
-                offset += length as u64;
-            }
-            entries.push(hasher.finish());
-        }
+    /// Makes a version of the files in the store; each entry is of the part at its place.
+    pub(crate) fn publish<'a>(
+        &self,
+        entries: Vec<FileEntry>,
+        parts: impl IntoIterator<Item = &'a Part>,
+    ) -> Result<Manifest, RoughError> {
         let digests: Vec<_> = entries.iter().map(|entry| entry.sha256).collect();
         let manifest = Arc::new(Manifest::new(entries)?);
         if !self.store.has(&manifest.digest()) {
             let staging = Staging::open(&self.store, Arc::clone(&manifest));
             staging.begin()?;
-            for ((_, _, part), sha256) in files.iter().zip(&digests) {
+            for (part, sha256) in parts.into_iter().zip(&digests) {
                 staging.adopt(part.path(), sha256)?;
             }
             staging.publish()?;

@@ -8,18 +8,27 @@ use crate::{
     world::{MIB, manifest_of, noise},
 };
 
+/// The key of a file of the version, behind its bucket.
+pub(crate) fn key(path: &str) -> String {
+    format!("bucket/vit/1.0/{path}")
+}
+
 /// A version under `bucket/vit/1.0/` as `nave-agent pull` sees it.
 pub(crate) async fn bucket(files: &BTreeMap<String, Vec<u8>>) -> Server {
-    let key = |path: &str| format!("bucket/vit/1.0/{path}");
     let mut objects: BTreeMap<_, _> = files.iter().map(|(path, bytes)| (key(path), bytes.clone())).collect();
     objects.insert(key("manifest.json"), manifest_of(files).to_canonical_bytes());
     Server::start(objects).await
 }
 
 pub(crate) fn nave_agent(server: &Server, to: &Path) -> tokio::process::Command {
+    nave_agent_from(server, "s3://bucket/vit/1.0", to)
+}
+
+/// The same from another address.
+pub(crate) fn nave_agent_from(server: &Server, url: &str, to: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_nave-agent"));
     command
-        .args(["pull", "s3://bucket/vit/1.0", "-o", "json", "--to"])
+        .args(["pull", url, "-o", "json", "--to"])
         .arg(to)
         .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
         .env("AWS_ACCESS_KEY_ID", "test")

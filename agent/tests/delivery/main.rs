@@ -2,10 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_in_result, clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
+mod bar;
 mod collecting;
+mod copies;
 mod crash;
 mod deltas;
 mod faults;
+mod listed;
 mod memory;
 mod peers;
 mod plain;

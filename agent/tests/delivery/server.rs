@@ -44,6 +44,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) range: Option<(u64, u64)>,
+    /// It asks what there is, and not for bytes.
+    pub(crate) is_head: bool,
     /// How many requests there were before.
     pub(crate) number: u64,
     pub(crate) connection: u64,
@@ -59,6 +61,7 @@ pub(crate) struct Server {
 
 struct Shared {
     objects: BTreeMap<String, Vec<u8>>,
+    e_tags: Mutex<BTreeMap<String, String>>,
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
     sent: AtomicU64,
@@ -70,6 +73,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             objects,
+            e_tags: Mutex::default(),
             script: Mutex::new(Box::new(|_| None)),
             seen: Mutex::default(),
             sent: AtomicU64::new(0),
@@ -90,6 +94,11 @@ impl Server {
 
     pub(crate) fn script(&self, script: impl Fn(&Seen) -> Option<Fault> + Send + Sync + 'static) {
         *self.shared.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Gives objects ETags, which are listed and sent with them.
+    pub(crate) fn set_e_tags(&self, e_tags: BTreeMap<String, String>) {
+        *self.shared.e_tags.lock().unwrap() = e_tags;
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -131,6 +140,7 @@ impl Shared {
             return Ok(None);
         }
         let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let is_head = line.starts_with("HEAD ");
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let mut range = None;
         loop {
@@ -149,6 +159,7 @@ impl Shared {
             path: decode(path.trim_start_matches('/')),
             query: query.to_owned(),
             range,
+            is_head,
             number: all.len() as u64,
             connection,
         };
@@ -158,18 +169,32 @@ impl Shared {
 
     /// False where the connection ends.
     async fn answer(&self, stream: &mut TcpStream, seen: &Seen, fault: Option<Fault>) -> io::Result<bool> {
+        if let Some(prefix) = seen.lists() {
+            let body = self.list(&seen.path, &prefix);
+            let head = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(head.as_bytes()).await?;
+            return Ok(true);
+        }
         let fault = match (fault, self.objects.get(&seen.path)) {
             (Some(fault), _) => Some(fault),
             (None, None) => Some(Fault::Status(404, "<Error><Code>NoSuchKey</Code></Error>")),
             (None, Some(_)) => None,
         };
         if let Some(Fault::Status(code, body)) = fault {
+            let body = if seen.is_head { "" } else { body };
             let head = format!("HTTP/1.1 {code} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             stream.write_all(head.as_bytes()).await?;
             return Ok(true);
         }
         let object = &self.objects[&seen.path];
         let size = object.len() as u64;
+        let e_tag = self.e_tags.lock().unwrap().get(&seen.path).map(|e_tag| format!("ETag: {e_tag}\r\n"));
+        let e_tag = e_tag.unwrap_or_default();
+        if seen.is_head {
+            let head = format!("HTTP/1.1 200 X\r\nContent-Length: {size}\r\n{e_tag}\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            return Ok(true);
+        }
         let range = if fault == Some(Fault::IgnoreRange) { None } else { seen.range };
         let (mut begin, mut end) = range.map_or((0, size), |(begin, end)| (begin, end.min(size)));
         if fault == Some(Fault::OtherRange) && range.is_some() {
@@ -185,10 +210,10 @@ impl Shared {
         let length = body.len() as u64 + u64::from(fault == Some(Fault::WrongLength));
         let head = match range {
             Some(_) => format!(
-                "HTTP/1.1 206 X\r\nContent-Length: {length}\r\nContent-Range: bytes {begin}-{}/{total}\r\n\r\n",
+                "HTTP/1.1 206 X\r\nContent-Length: {length}\r\n{e_tag}Content-Range: bytes {begin}-{}/{total}\r\n\r\n",
                 end - 1
             ),
-            None => format!("HTTP/1.1 200 X\r\nContent-Length: {length}\r\n\r\n"),
+            None => format!("HTTP/1.1 200 X\r\nContent-Length: {length}\r\n{e_tag}\r\n"),
         };
         stream.write_all(head.as_bytes()).await?;
         let sent = match fault {
@@ -214,6 +239,39 @@ impl Shared {
             Some(Fault::CutAfter(_) | Fault::WrongLength) => Ok(false),
             _ => Ok(true),
         }
+    }
+}
+
+impl Shared {
+    /// The objects of a bucket below a prefix, as S3 lists them.
+    fn list(&self, bucket: &str, prefix: &str) -> String {
+        let e_tags = self.e_tags.lock().unwrap();
+        let mut listed = String::new();
+        for (path, bytes) in &self.objects {
+            let Some(key) = path.strip_prefix(&format!("{bucket}/")).filter(|key| key.starts_with(prefix))
+            else {
+                continue;
+            };
+            let size = bytes.len();
+            let e_tag =
+                e_tags.get(path).map(|e_tag| format!("<ETag>{}</ETag>", e_tag.replace('"', "&quot;")));
+            let e_tag = e_tag.unwrap_or_default();
+            listed.push_str(&format!(
+                "<Contents><Key>{key}</Key><Size>{size}</Size>{e_tag}<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+            ));
+        }
+        format!("<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>")
+    }
+}
+
+impl Seen {
+    /// The prefix, where it asks for a list.
+    fn lists(&self) -> Option<String> {
+        let mut values = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        let is_list = values.clone().any(|(name, value)| (name, value) == ("list-type", "2"));
+        is_list.then(|| {
+            values.find(|(name, _)| *name == "prefix").map_or_else(String::new, |(_, value)| decode(value))
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 const GO_ON: &dyn Fn() -> bool = &|| false;
 
 /// A folder on another file system than the temporary folder.
-fn other_disk() -> TempDir {
+pub(crate) fn other_disk() -> TempDir {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a file system in memory, as every Linux has it");
     let device = |path: &Path| fs::metadata(path).unwrap().dev();
     assert_ne!(device(folder.path()), device(&std::env::temp_dir()), "one file system and not two");
@@ -73,6 +73,12 @@ fn reopened(world: World) -> (Store, World) {
 fn blobs(tier: &Path) -> BTreeSet<PathBuf> {
     let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
     below(tier.join("blobs")).flat_map(below).collect()
+}
+
+/// Files of a folder with their sizes.
+fn blobs_in(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| (entry.path(), entry.metadata().map_or(0, |found| found.len()))).collect()
 }
 
 fn tier_of(store: &Store, digest: &Digest) -> Tier {
@@ -202,6 +208,29 @@ async fn killed_at_random_moments_of_a_move_nothing_is_lost_and_nothing_torn_is_
         );
     }
     println!("all hot, all cold, between: {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_asked_for_while_it_goes_cold_stays_where_it_is() {
+    let (world, disk) = tiered().await;
+    let (store, cold) = (world.puller.store(), disk.path().join("nave"));
+    // In the middle of the large file.
+    let pieces = std::cell::Cell::new(0);
+    let asked_for = || {
+        let is_under_way = blobs_in(&cold.join("incoming")).iter().any(|(_, size)| *size >= 2 << 20);
+        if is_under_way && pieces.replace(pieces.get() + 1) == 0 {
+            store.keep_hot(Some([world.digest].into()));
+        }
+        false
+    };
+    let stopped = store.demote(&world.digest, &asked_for).unwrap_err();
+    assert_eq!((stopped.reason(), pieces.get()), ("Stopped", 1));
+    assert!(blobs(&cold).is_empty(), "some of it was moved all the same");
+    assert!(!cold.join("incoming").exists(), "the copy that was begun takes room");
+    assert_eq!(tier_of(store, &world.digest), Tier::Hot);
+    world.assert_held();
+    store.keep_hot(Some(BTreeSet::new()));
+    assert_eq!(store.demote(&world.digest, GO_ON).unwrap().files, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

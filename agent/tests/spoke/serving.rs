@@ -1,6 +1,9 @@
 //! Pulled, verified, laid out, switched, taken away: what a runtime sees.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+};
 
 use nave_proto::v1::{self, entry_report::Phase};
 
@@ -217,5 +220,27 @@ async fn a_version_whose_health_url_never_answers_leaves_the_old_one() {
     assert_eq!(row.reason, "ProbeFailed");
     assert!(row.message.contains("503"), "{}", row.message);
     site.hub.until("back to the old one", |_| (site.served("defects")? == b"one").then_some(())).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtimes_folder_on_another_file_system_is_served_from_copies() {
+    let disk = tempfile::tempdir_in("/dev/shm").expect("a file system in memory, as every Linux has it");
+    let mut site = Site::new().await;
+    site.yaml = format!("runtimes: {{files: {{dir: {}/models}}}}", disk.path().display());
+    let device = |path: &std::path::Path| fs::metadata(path).unwrap().dev();
+    assert_ne!(device(disk.path()), device(site.dir.path()), "one file system and not two");
+    let agent = site.start().await;
+    let model = disk.path().join("models/defects");
+    for version in 1..=3_u8 {
+        let bytes = vec![version; 300_000];
+        let entry = site.publish(&version.to_string(), &bytes);
+        site.hub.tell(snapshot(version.into(), &[entry])).await;
+        site.hub.until_phase("defects", &version.to_string(), Phase::Serving).await;
+        assert!(fs::read(model.join("current/model.bin")).unwrap() == bytes, "version {version}");
+        // The copies of a version that is not served go: `current` and one folder are left.
+        let is_alone = |_: &crate::hub::Hub| (fs::read_dir(&model).unwrap().count() == 2).then_some(());
+        site.hub.until("one folder", is_alone).await;
+    }
     agent.stop().await;
 }

@@ -154,7 +154,18 @@ impl Agent {
     }
 
     pub async fn ready(&self) -> String {
-        let url = format!("http://{}/readyz", self.app.as_ref().unwrap().addresses.http);
+        self.get("readyz").await
+    }
+
+    /// The value of a metric; 0 = it is not shown.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let shown = self.get("metrics").await;
+        let mut values = shown.lines().filter_map(|line| line.strip_prefix(name));
+        values.next().map_or(0, |value| value.trim().parse().unwrap())
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let url = format!("http://{}/{path}", self.app.as_ref().unwrap().addresses.http);
         reqwest::get(url).await.unwrap().text().await.unwrap()
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use nave_manifest::{FileHasher, Manifest};
 use nave_names::RelativePath;
 use nave_tests::{Progress, S3Server, Tools, eventually};
+use object_store::{ObjectStoreExt as _, WriteMultipart};
 use tokio::process::Command;
 
 const BUCKET: &str = "by-hand";
@@ -109,6 +110,11 @@ async fn e2e_objects_without_a_manifest_are_pulled_as_listed_resumed_and_refused
     }
     ensure!(done["digest"] == manifest(files)?.digest().to_string(), "{done}");
 
+    // Again: by the ETags that the server lists it is all there.
+    let again = json(&from("s3://by-hand/plain", &to).output().await?)?;
+    ensure!(again["alreadyThere"] == true && again["bytesFetched"] == 0, "{again}");
+    ensure!(again["checked"] == "sizesAndETags" && again["digest"] == done["digest"], "{again}");
+
     let one = folder.path().join("one");
     let done = json(&from("s3://by-hand/plain/sub/größe.txt", &one).output().await?)?;
     ensure!(done["files"] == 1 && std::fs::read(one.join("größe.txt"))? == b"text", "{done}");
@@ -131,6 +137,27 @@ async fn e2e_objects_without_a_manifest_are_pulled_as_listed_resumed_and_refused
     )?;
     ensure!(!torn.exists(), "a mixture of two objects is there");
     Ok(())
+}
+
+#[tokio::test]
+async fn e2e_an_object_that_was_uploaded_in_parts_is_known_again_by_its_etag() -> Result<()> {
+    let tools = Tools::load()?;
+    let folder = tempfile::tempdir()?;
+    let s3 = S3Server::shared_or_start(&tools, &folder.path().join("s3")).await?;
+    let (agent, to) = (tools.ours("nave-agent")?, folder.path().join("to"));
+    let upload = s3.bucket(BUCKET)?.put_multipart(&"parts/model.bin".into()).await?;
+    let mut upload = WriteMultipart::new_with_chunk_size(upload, 8 * MIB);
+    upload.write(&content(3, 17 * MIB));
+    let e_tag = upload.finish().await?.e_tag.context("no ETag")?;
+    ensure!(e_tag.trim_matches('"').ends_with("-3"), "{e_tag}: not of three parts");
+    for already_there in [false, true] {
+        let done = json(&pull(&agent, &s3, "s3://by-hand/parts", &to).output().await?)?;
+        ensure!(done["alreadyThere"] == already_there && done["checked"] == "sizesAndETags", "{done}");
+    }
+    std::fs::remove_file(to.join("model.bin"))?;
+    std::fs::write(to.join("model.bin"), content(4, 17 * MIB))?;
+    let ended = pull(&agent, &s3, "s3://by-hand/parts", &to).output().await?;
+    refused(&ended, 1, "TargetNotEmpty", "has other bytes, or cannot be compared")
 }
 
 fn manifest<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Manifest> {
