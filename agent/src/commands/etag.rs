@@ -1,7 +1,8 @@
 //! ETags as what they are in most buckets: the MD5 of an object's bytes, or, of one that was uploaded in parts, of the MD5s
 //! of its parts and not of the whole. S3 does not list how long the parts were, so the lengths that uploaders use are tried.
-//! A match is proof; anything else may be other bytes, parts of another length, or an object whose ETag is no MD5 at all
-//! (one that was encrypted with a key of its own): then nobody can say.
+//! A match shows that the bytes are the same, but for somebody who makes up collisions of MD5 on purpose. Anything else may
+//! be other bytes, parts of another length, or an object whose ETag is no MD5 at all (one that was encrypted with a key of
+//! its own): then nobody can say.
 
 use std::{collections::BTreeSet, fs::File, io::Read as _, path::Path};
 
