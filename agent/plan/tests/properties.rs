@@ -74,13 +74,17 @@ struct Before {
 }
 
 /// A model that is served may stop being served only because it was told away: by an entry, or by one that was there when
-/// the switch began, be it lost since.
+/// the switch began, be it lost since. None begins without one, but to what is served.
 fn assert_still_served(spoke: &Spoke, before: &Before) {
     let record = &spoke.inventory.models.get(before.model.as_str()).expect("its record is gone").record;
+    let is_wanted = |digest: &Digest| spoke.ledger.entries().iter().any(|e| e.manifest_digest == *digest);
+    let may_be = |digest: &Digest| {
+        *digest == before.served || before.switching.as_ref() == Some(digest) || is_wanted(digest)
+    };
     let serving = record.serving.as_ref().expect("nothing is served");
-    let is_wanted = spoke.ledger.entries().iter().any(|entry| entry.manifest_digest == serving.digest);
-    let was_told = before.switching == Some(serving.digest);
-    assert!(serving.digest == before.served || is_wanted || was_told, "{:#?}", spoke.trace);
+    assert!(may_be(&serving.digest), "{:#?}", spoke.trace);
+    let switching = record.switching.as_ref().map(|active| active.digest);
+    assert!(switching.is_none_or(|digest| may_be(&digest)), "begins by itself: {:#?}", spoke.trace);
 }
 
 fn is_asked(spoke: &Spoke, model: &ModelName) -> bool {
