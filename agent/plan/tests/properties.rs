@@ -52,15 +52,15 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![4 => Just(Outcome::Done), 2 => Just(Outcome::Fails), 1 => Just(Outcome::KilledMidway)]
+    prop_oneof![12 => Just(Outcome::Done), 2 => Just(Outcome::Fails), 1 => Just(Outcome::KilledMidway)]
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => entries().prop_map(Event::Tell),
-        6 => prop::collection::vec(outcome(), 1..8).prop_map(Event::Steps),
+        6 => prop::collection::vec(outcome(), 1..16).prop_map(Event::Steps),
         1 => Just(Event::Restart),
-        1 => Just(Event::LoseLedger),
+        2 => Just(Event::LoseLedger),
         1 => Just(Event::Damage),
         2 => (1..1000i64).prop_map(Event::Wait),
     ]
