@@ -111,6 +111,14 @@ impl ControlPlane {
         client(&self.kubeconfig).await
     }
 
+    /// The process that serves the API, where the harness started one that is all of the control plane.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Running::Ours { daemon, .. } => Some(daemon.pid()),
+            Running::Existing | Running::Envtest(_) => None,
+        }
+    }
+
     /// SIGKILL. Only of a control plane that the harness started.
     pub fn kill(&mut self) {
         match &mut self.running {

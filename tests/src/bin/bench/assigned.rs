@@ -18,15 +18,17 @@ use serde_json::json;
 use tokio::task::AbortHandle;
 
 use crate::{
-    publish_small, quantile,
+    process, publish_small, quantile,
     table::Table,
     thousand::{SPOKES, Thousand},
 };
 
 const ROUNDS: usize = 10;
+const LOOK: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(120);
 
-pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Table) -> anyhow::Result<()> {
+pub(crate) async fn measure(stack: &mut Stack, thousand: &Thousand, table: &mut Table) -> anyhow::Result<()> {
+    let shares = Shares::of(stack);
     let client = &thousand.client;
     publish_small(stack, "assigned", "1.0").await?;
     let written = Written::watch(client.clone());
@@ -37,14 +39,15 @@ pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Tabl
         (100, false, "100 of 1,000 that had one"),
         (SPOKES, false, "all 1,000 that had one"),
     ] {
-        let (mut assigned, mut told) = (Vec::new(), Vec::new());
+        let (mut assigned, mut told, mut spent) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
             if new {
                 forget(client).await?;
             }
+            shares.rest().await?;
             let name = format!("bench-{count}-{new}-{round}");
             let policy = serde_json::from_value(policy(&name, count))?;
-            let began = Instant::now();
+            let (began, before) = (Instant::now(), shares.so_far()?);
             policies.create(&PostParams::default(), &policy).await?;
             let all = async {
                 tokio::join!(written.told.wait_for(&name, count), thousand.fleet.told.wait_for(&name, count))
@@ -55,6 +58,7 @@ pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Tabl
             if let (Some(wrote), Some(heard), 1..) = (last(wrote), last(heard), round) {
                 assigned.push(wrote.duration_since(began));
                 told.push(heard.duration_since(began));
+                spent.push(shares.since(&before)?);
             }
             policies.delete(&name, &DeleteParams::default()).await?;
             empty(client).await?;
@@ -65,8 +69,48 @@ pub(crate) async fn measure(stack: &Stack, thousand: &Thousand, table: &mut Tabl
         };
         table.row(&format!("policy created to written, {what}, p50 / p90"), show(&mut assigned))?;
         table.row(&format!("policy created to told, {what}, p50 / p90"), show(&mut told))?;
+        table.row(&format!("processor time until then, {what}"), shares.say(&spent))?;
     }
     Ok(())
+}
+
+/// The processes that take part, which share this machine's cores.
+struct Shares(Vec<(&'static str, u32)>);
+
+impl Shares {
+    fn of(stack: &mut Stack) -> Self {
+        let server = stack.plane.pid().map(|pid| ("API server", pid));
+        let ours = [("hub", stack.hub.daemon().pid()), ("1,000 spokes and the watch", std::process::id())];
+        Self(server.into_iter().chain(ours).collect())
+    }
+
+    fn so_far(&self) -> anyhow::Result<Vec<Duration>> {
+        self.0.iter().map(|(_, pid)| process::cpu_with_children(*pid)).collect()
+    }
+
+    fn since(&self, before: &[Duration]) -> anyhow::Result<Vec<Duration>> {
+        Ok(self.so_far()?.into_iter().zip(before).map(|(now, before)| now.saturating_sub(*before)).collect())
+    }
+
+    /// Until nothing is left to do of what was before, as in a fleet in earnest.
+    async fn rest(&self) -> anyhow::Result<()> {
+        loop {
+            let before = self.so_far()?;
+            tokio::time::sleep(LOOK).await;
+            if self.since(&before)?.into_iter().sum::<Duration>() < LOOK / 10 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The mean of each: the kernel counts in hundredths of a second.
+    fn say(&self, spent: &[Vec<Duration>]) -> String {
+        let rounds = u32::try_from(spent.len()).unwrap_or(1).max(1);
+        let mean = |at: usize| spent.iter().filter_map(|round| round.get(at)).sum::<Duration>() / rounds;
+        let shares = self.0.iter().enumerate();
+        let shares = shares.map(|(at, (name, _))| format!("{name} {} ms", mean(at).as_millis()));
+        shares.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Deletes all assignments, once no policy wants any.

@@ -95,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
         }
         if wanted(Part::Assigned) {
             bare::measure(&thousand.client, &mut table).await?;
-            assigned::measure(&stack, &thousand, &mut table).await?;
+            assigned::measure(&mut stack, &thousand, &mut table).await?;
         }
         if wanted(Part::Labels) {
             labels::measure(&stack, &thousand, &mut table).await?;
