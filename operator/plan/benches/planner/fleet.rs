@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 pub(crate) enum Kind {
     /// Every cluster, at once.
     Everywhere,
+    /// Every cluster, a tenth first; the rest waits for an approval.
+    UnderWay,
     /// The clusters of one region of ten, at once.
     Region,
     /// 100 of all clusters, spread over regions, those with the fewest models first.
@@ -24,6 +26,9 @@ impl Kind {
     fn spec(self, number: usize) -> Value {
         match self {
             Self::Everywhere => json!({}),
+            Self::UnderWay => {
+                json!({"rollout": {"steps": [{"clusters": "10%", "approval": true}, {"clusters": "100%"}]}})
+            }
             Self::Region => json!({"placement": {
                 "clusterSelector": {"matchLabels": {"region": format!("r{}", number % 10)}},
             }}),

@@ -41,7 +41,7 @@ fn from_scratch(criterion: &mut Criterion) {
 /// Makes so many clusters and policies of a kind.
 type Fleet = fn(usize, usize, Kind) -> World;
 
-/// One cluster changes, at fleets of four sizes whose rollouts are complete.
+/// One cluster changes, at fleets of four sizes, whose rollouts are complete but where the name says otherwise.
 fn one_change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one change");
     group.sample_size(10).measurement_time(Duration::from_secs(3));
@@ -51,6 +51,9 @@ fn one_change(criterion: &mut Criterion) {
         (10_000, 4, Kind::Everywhere, "for all"),
         (100_000, 4, Kind::Everywhere, "for all"),
         (10_000, 100, Kind::Everywhere, "for all"),
+        (1_000, 4, Kind::UnderWay, "with rollouts under way"),
+        (10_000, 4, Kind::UnderWay, "with rollouts under way"),
+        (100_000, 4, Kind::UnderWay, "with rollouts under way"),
         (1_000, 4, Kind::Hundred, "for the best 100"),
         (10_000, 4, Kind::Hundred, "for the best 100"),
         (100_000, 4, Kind::Hundred, "for the best 100"),

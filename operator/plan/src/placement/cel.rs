@@ -7,9 +7,9 @@ use std::{
 };
 
 use cel::{
-    Context, Env, Program, Value,
+    Context, Env, ExecutionError, Program, Value,
     common::{
-        types::CelBool,
+        types::{CelBool, CelList, CelMap},
         value::{CowVal, Val},
     },
     context::VariableResolver,
@@ -194,12 +194,28 @@ impl CelCluster {
             };
             let sizes = Sizes::of(seen.labels, seen.facts, cluster.capacity());
             let value = cel::to_value(&seen).map_err(|error| error.to_string())?;
-            Ok(CelView {
-                value: value.try_into().map_err(|error: cel::ExecutionError| error.to_string())?,
-                sizes,
-            })
+            Ok(CelView { value: as_val(value).map_err(|error| error.to_string())?, sizes })
         });
         view.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// The value as the interpreter has it. The crate's own conversion copies each map once for every map it is in.
+fn as_val(value: Value) -> Result<Box<dyn Val>, ExecutionError> {
+    #[allow(clippy::wildcard_enum_match_arm)] // Not our enum: what holds no others is the crate's to convert.
+    match value {
+        Value::Map(map) => {
+            let entries = Arc::unwrap_or_clone(map.map).into_iter();
+            let entries = entries.map(|(key, value)| Ok((key.into(), as_val(value)?)));
+            #[allow(clippy::disallowed_types)] // The interpreter's own; nothing here walks over it.
+            let entries = entries.collect::<Result<std::collections::HashMap<_, _>, ExecutionError>>()?;
+            Ok(Box::new(CelMap::from(entries)))
+        }
+        Value::List(list) => {
+            let elements = Arc::unwrap_or_clone(list).into_iter().map(as_val);
+            Ok(Box::new(CelList::from(elements.collect::<Result<Vec<_>, _>>()?)))
+        }
+        plain => plain.try_into(),
     }
 }
 
