@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use nave_delta::Record;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -21,6 +21,13 @@ use crate::store::StoreError;
 pub(super) struct Rebuild {
     pub(super) file: Arc<LargeFile>,
     pub(super) record: Record,
+}
+
+/// What came of a range and is not taken yet.
+#[derive(Debug, Default)]
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    length: usize,
 }
 
 /// What became of a block.
@@ -74,20 +81,18 @@ impl Crew {
             let what = "comes as a whole although a part was asked for".to_owned();
             return Err(PullError::VersionBroken { object: delta.path.to_string(), what }.into());
         }
-        let mut buffer = BytesMut::new();
+        let mut pieces = Pieces::default();
         let mut writing: Writing = None;
         let ended = loop {
             match body.next().await {
-                Ok(Some(piece)) => buffer.extend_from_slice(&piece),
+                Ok(Some(piece)) => pieces.push(piece),
                 Ok(None) => break Ok(()),
                 Err(trouble) => break Err(trouble),
             }
             while let Some(next) = blocks.front()
-                && let length = next.record.stored as usize
-                && buffer.len() >= length
+                && let Some(block) = pieces.take(next.record.stored as usize)
                 && let Some(next) = blocks.pop_front()
             {
-                let block = buffer.split_to(length);
                 self.settle_block(delta, writing.take(), streak).await?;
                 let (delta, rebuild) = (Arc::clone(delta), next.clone());
                 writing = Some((next, spawn_blocking(move || write(&delta, &rebuild, &block))));
@@ -134,6 +139,39 @@ impl Crew {
     }
 }
 
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    /// The next `length` bytes once they are there. Copied only where they came in several pieces.
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        self.length = self.length.checked_sub(length)?;
+        let mut first = self.pieces.pop_front().unwrap_or_default();
+        if first.len() >= length {
+            let taken = first.split_to(length);
+            if !first.is_empty() {
+                self.pieces.push_front(first);
+            }
+            return Some(taken);
+        }
+        let mut taken = BytesMut::with_capacity(length);
+        taken.extend_from_slice(&first);
+        while let Some(mut piece) = self.pieces.pop_front() {
+            let rest = length - taken.len();
+            taken.extend_from_slice(&piece.split_to(piece.len().min(rest)));
+            if taken.len() == length {
+                if !piece.is_empty() {
+                    self.pieces.push_front(piece);
+                }
+                break;
+            }
+        }
+        Some(taken.freeze())
+    }
+}
+
 fn last_end(blocks: &VecDeque<Rebuild>) -> u64 {
     blocks.back().map_or(0, |last| last.record.end())
 }
@@ -150,6 +188,28 @@ fn write(delta: &Delta, rebuild: &Rebuild, block: &[u8]) -> Result<Outcome, Stor
         Arrival::Corrupt { found, .. } => {
             let path = &rebuild.file.entry.path;
             Ok(Outcome::Refused(format!("chunk {} of {path} has BLAKE3 {found} then", rebuild.record.chunk)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_taken_in_order_wherever_pieces_end() {
+        let bytes: Vec<u8> = (0..60).collect();
+        for piece in [1, 7, 10, 60] {
+            let (mut pieces, mut taken) = (Pieces::default(), Vec::new());
+            let mut blocks = [10, 20, 3, 27].into_iter().peekable();
+            for piece in bytes.chunks(piece) {
+                pieces.push(Bytes::copy_from_slice(piece));
+                while let Some(block) = blocks.peek().and_then(|length| pieces.take(*length)) {
+                    assert_eq!(Some(block.len()), blocks.next());
+                    taken.extend_from_slice(&block);
+                }
+            }
+            assert_eq!((taken, pieces.length), (bytes.clone(), 0), "pieces of {piece}");
         }
     }
 }

@@ -95,18 +95,23 @@ impl Delta {
                 Scratch { decoder, bytes: Vec::new() }
             }
         };
-        let taken = self.decode(record, block, &mut scratch).map(|()| take(&scratch.bytes));
+        let taken = self.decode(record, block, &mut scratch).map(take);
         free().push(scratch);
         taken
     }
 
-    fn decode(
+    fn decode<'a>(
         &self,
         record: &Record,
         block: &[u8],
-        Scratch { decoder, bytes }: &mut Scratch,
-    ) -> Result<(), String> {
-        bytes.resize(record.length as usize, 0);
+        Scratch { decoder, bytes }: &'a mut Scratch,
+    ) -> Result<&'a [u8], String> {
+        let length = record.length as usize;
+        // Never shorter again: chunks differ in length, and what is added has to be zeroed each time.
+        if bytes.len() < length {
+            bytes.resize(length, 0);
+        }
+        let bytes = &mut bytes[..length];
         if let Some(span) = record.base {
             let sha256 = self.base.files()[span.file].sha256;
             self.store
@@ -114,7 +119,8 @@ impl Delta {
                 .and_then(|blob| blob.read_exact_at(bytes, span.offset))
                 .map_err(|error| format!("base's blob {sha256} cannot be read: {error}"))?;
         }
-        decoder.decode(record, block, bytes).map_err(|error| format!("{error} ({})", error.name()))
+        decoder.decode(record, block, bytes).map_err(|error| format!("{error} ({})", error.name()))?;
+        Ok(bytes)
     }
 }
 

@@ -106,16 +106,17 @@ impl Decoder {
         if record.base.is_none() {
             bytes.fill(0);
         }
-        // The buffer's length is the limit: a block that becomes longer than it says is an error of zstd's.
-        self.planes.resize(expected, 0);
-        let length = self
-            .zstd
-            .decompress_to_buffer(block, &mut self.planes[..])
-            .map_err(|error| bad(error.to_string()))?;
+        // Never shorter again: chunks differ in length, and what is added has to be zeroed each time.
+        if self.planes.len() < expected {
+            self.planes.resize(expected, 0);
+        }
+        // Their length is the limit: a block that becomes longer than it says is an error of zstd's.
+        let planes = &mut self.planes[..expected];
+        let length = self.zstd.decompress_to_buffer(block, planes).map_err(|error| bad(error.to_string()))?;
         if length != expected {
             return Err(bad(format!("it has {length}")));
         }
-        planes::join_into(&self.planes, record.width, bytes);
+        planes::join_into(&self.planes[..expected], record.width, bytes);
         Ok(())
     }
 }
