@@ -56,6 +56,9 @@ async fn bodies_that_are_cut_short_are_continued_where_they_ended() {
     // Bytes lie in socket buffers when a connection is reset; beyond those nothing is sent twice.
     let more = world.server.sent() - progress.bytes_total - manifest;
     assert!(more < 2 * MIB as u64, "{more} bytes sent twice");
+    // 500,000 bytes into a chunk, and not from that chunk's start.
+    let within = |(begin, _): (u64, u64)| begin % MIB as u64 == 500_000;
+    assert!(world.server.seen().into_iter().filter_map(|seen| seen.range).any(within));
 }
 
 #[tokio::test(flavor = "multi_thread")]

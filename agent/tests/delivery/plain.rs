@@ -53,6 +53,22 @@ async fn an_object_that_was_changed_since_it_was_listed_is_refused() {
     }
 }
 
+/// The server of these tests does not heed If-Match, as some do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_another_etag_than_listed_is_refused_whatever_the_server_thinks_of_it() {
+    let world = unknown([("a.bin", noise(1, MIB))]).await;
+    world.server.set_e_tags([("a.bin".to_owned(), "\"new\"".to_owned())].into());
+    let with = |e_tag: &str| {
+        let one = |listed: Listed| Listed { e_tag: Some(e_tag.to_owned()), ..listed };
+        listed(&world).into_iter().map(one).collect()
+    };
+    let error = world.puller.pull_listed(world.request(), with("\"old\"")).await.unwrap_err();
+    assert_eq!(error.reason(), "VersionBroken");
+    assert!(error.to_string().contains("its ETag is \"new\", and was \"old\""), "{error}");
+    world.assert_nothing_visible();
+    world.puller.pull_listed(world.request(), with("new")).await.unwrap();
+}
+
 /// 120 files of two chunks each, with room for 96 open files and connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_large_files_arrive_than_a_process_may_have_open() {

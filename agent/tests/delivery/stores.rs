@@ -47,6 +47,11 @@ async fn a_folder_with_anything_else_in_it_is_exchanged_as_a_whole() {
     assert!(target.join("a.bin").exists());
     let beside: Vec<_> = fs::read_dir(world.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(beside.len(), 2, "{beside:?}");
+    // Nor does a stranger stay among files that are all as they should be.
+    fs::write(target.join("stranger"), "x").unwrap();
+    assert!(!world.puller.store().is_laid_out(&world.digest, &target).unwrap());
+    world.puller.store().materialise(&world.digest, &target).unwrap();
+    assert!(!target.join("stranger").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
