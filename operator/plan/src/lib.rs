@@ -2,6 +2,7 @@
 //! report that says why, come out. No client, no clock, no environment, no random source: the same input gives the same
 //! plan, in whatever order it was put together.
 
+mod at_rest;
 mod check;
 mod conditions;
 mod document;
@@ -13,6 +14,7 @@ mod outcome;
 mod placement;
 mod plan;
 mod planner;
+mod ranks;
 mod report;
 mod rollout;
 mod slot;

@@ -13,8 +13,16 @@ pub(crate) fn busy<'a>(members: &'a BTreeMap<Name, Member>, tally: &Tally) -> Ve
     if are_few(tally.busy.len(), members) {
         return tally.busy.iter().filter_map(|key| members.get(&key.name)).collect();
     }
-    let ranked = members.values().filter_map(|member| Some((member.busy()?, member)));
-    let mut ranked: Vec<(&Key, &Member)> = ranked.collect();
+    ranked(members.values().filter_map(|member| Some((member.busy()?, member))))
+}
+
+/// All selected ones, at rest or not, best first.
+pub(crate) fn selected(members: &BTreeMap<Name, Member>) -> Vec<&Member> {
+    ranked(members.values().filter_map(|member| Some((member.rank()?, member))))
+}
+
+fn ranked<'a>(members: impl Iterator<Item = (&'a Key, &'a Member)>) -> Vec<&'a Member> {
+    let mut ranked: Vec<(&Key, &Member)> = members.collect();
     ranked.sort_by_key(|(key, _)| *key);
     ranked.into_iter().map(|(_, member)| member).collect()
 }

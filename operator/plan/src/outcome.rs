@@ -7,13 +7,14 @@ use nave_crds::{PlacementPolicyStatus, StepStatus};
 
 use crate::{
     Category, Excluded, Name, PlanEvent, PolicyReport,
+    at_rest::AtRest,
     conditions::{self, Facts},
     events,
     input::{Catalogue, Policy},
     placement::{Choice, Member},
     rollout::{Look, Rolled, Seat, roll},
     status::{self, Summary},
-    tally::{AtRest, Counts, ExcludedRow},
+    tally::{Counts, ExcludedRow},
 };
 
 /// What one plan decides for one policy, beside what is asked of its clusters.
@@ -62,7 +63,8 @@ pub(crate) fn report(
 ) -> PolicyReport {
     let look = Look::new(policy, catalogue, now);
     let selected: Vec<&Member> = choice.selected().map(|index| members[index]).collect();
-    let rolled = roll(&look, &selected, &AtRest::default());
+    let nobody = AtRest::default();
+    let rolled = roll(&look, &selected, &nobody);
     let matched: Vec<Name> =
         members.iter().filter(|member| member.matched).map(|member| Arc::clone(member.name())).collect();
     let refusals = members.iter().zip(&choice.refusals);

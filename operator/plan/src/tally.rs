@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Category, Excluded, ExclusionReason, Name,
+    at_rest::AtRest,
     input::Policy,
-    placement::{Key, Member, Place, Rest},
+    placement::{Key, Member, Place},
     rollout::Rolled,
     status::EXCLUDED_NAMES,
 };
@@ -17,23 +18,11 @@ use crate::{
 /// The tally of all members of one policy.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    matched: usize,
+    pub(crate) matched: usize,
     excluded: BTreeMap<ExclusionReason, BTreeSet<Name>>,
     /// Selected ones that are not at rest, best first.
     pub(crate) busy: BTreeSet<Key>,
     pub(crate) at_rest: AtRest,
-}
-
-/// Selected clusters to which a complete rollout has nothing more to say.
-#[derive(Debug, Default)]
-pub(crate) struct AtRest {
-    /// Connected and serving the target.
-    pub(crate) serving: usize,
-    /// Told the target, not connected.
-    pub(crate) away: BTreeSet<Name>,
-    holding_target: usize,
-    /// How many there are in each group of the disruption budget, if there is one.
-    groups: BTreeMap<String, usize>,
 }
 
 /// How many clusters of a policy are where.
@@ -63,7 +52,7 @@ pub(crate) struct ExcludedRow {
 impl Tally {
     /// The tally of these members.
     pub(crate) fn of<'a>(policy: &Policy, members: impl Iterator<Item = &'a Member>) -> Self {
-        let mut tally = Self::default();
+        let mut tally = Self { at_rest: AtRest::new(policy), ..Self::default() };
         // Sorted lists become sets at once; insertions one by one would cost ten times as much.
         let mut busy = Vec::new();
         let mut excluded: BTreeMap<ExclusionReason, Vec<Name>> = BTreeMap::new();
@@ -73,7 +62,7 @@ impl Tally {
                     excluded.entry(*reason).or_default().push(Name::clone(member.name()));
                 }
                 (Place::Selected(key), None) => busy.push(key.clone()),
-                (Place::Selected(_), Some(rest)) => tally.at_rest.add(policy, member, rest),
+                (Place::Selected(key), Some(rest)) => tally.at_rest.add(policy, key, member, rest),
                 (Place::Out, _) => {}
             }
             tally.matched += usize::from(member.matched);
@@ -94,7 +83,7 @@ impl Tally {
             (Place::Selected(key), None) => {
                 self.busy.insert(key.clone());
             }
-            (Place::Selected(_), Some(rest)) => self.at_rest.add(policy, member, rest),
+            (Place::Selected(key), Some(rest)) => self.at_rest.add(policy, key, member, rest),
             (Place::Out, _) => {}
         }
     }
@@ -111,7 +100,7 @@ impl Tally {
             (Place::Selected(key), None) => {
                 self.busy.remove(key);
             }
-            (Place::Selected(_), Some(rest)) => self.at_rest.take(policy, member, rest),
+            (Place::Selected(key), Some(rest)) => self.at_rest.take(policy, key, member, rest),
             (Place::Out, _) => {}
         }
     }
@@ -122,9 +111,10 @@ impl Tally {
         let rest = &self.at_rest;
         counts.selected += rest.count();
         counts.prefetched += rest.holding_target;
-        counts.updated += rest.count();
+        counts.updated += rest.serving + rest.in_flight().len() + rest.told_away().len();
         counts.serving += rest.serving;
-        counts.deferred += rest.away.len();
+        counts.deferred += rest.away_count();
+        counts.connected_not_serving += rest.active_count() - rest.serving;
         counts
     }
 
@@ -141,49 +131,6 @@ impl Tally {
         };
         self.excluded.iter().filter_map(row).collect()
     }
-}
-
-impl AtRest {
-    /// How many.
-    pub(crate) fn count(&self) -> usize {
-        self.serving + self.away.len()
-    }
-
-    /// How many in one group of the disruption budget.
-    pub(crate) fn in_group(&self, value: &str) -> usize {
-        self.groups.get(value).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, policy: &Policy, member: &Member, rest: Rest) {
-        self.holding_target += usize::from(rest.holds_target);
-        match rest.away {
-            true => drop(self.away.insert(Name::clone(member.name()))),
-            false => self.serving += 1,
-        }
-        if let Some(group) = group_of(policy, member) {
-            match self.groups.get_mut(group) {
-                Some(count) => *count += 1,
-                None => drop(self.groups.insert(group.to_owned(), 1)),
-            }
-        }
-    }
-
-    fn take(&mut self, policy: &Policy, member: &Member, rest: Rest) {
-        self.holding_target -= usize::from(rest.holds_target);
-        match rest.away {
-            true => drop(self.away.remove(member.name())),
-            false => self.serving -= 1,
-        }
-        if let Some(count) = group_of(policy, member).and_then(|group| self.groups.get_mut(group)) {
-            *count -= 1;
-        }
-    }
-}
-
-/// A member's group of the disruption budget, if there is one.
-pub(crate) fn group_of<'a>(policy: &Policy, member: &'a Member) -> Option<&'a str> {
-    let (label, _) = policy.budget.as_ref()?;
-    Some(member.label(label).unwrap_or_default())
 }
 
 impl Counts {

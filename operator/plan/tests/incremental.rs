@@ -12,6 +12,7 @@
 
 mod follow;
 mod stage;
+mod under_way;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,6 +24,7 @@ use proptest::{
     test_runner::{RngSeed, TestCaseError},
 };
 use stage::Stage;
+use under_way::{Row, gated, happening, under_way};
 
 /// One change, as commands of the scenarios. Most are of one cluster.
 fn change() -> impl Strategy<Value = String> {
@@ -211,12 +213,8 @@ fn seed() -> u64 {
     std::env::var("NAVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Changes, each with whether what is planned then is stored before the next.
-type Story<'a> = &'a [(&'a str, bool)];
-
 /// Goes through a story and compares both ways after every change.
-fn told_apart(specs: &[String], story: &[(String, bool)]) -> Result<(), TestCaseError> {
-    let mut stage = settled(specs);
+fn told_apart(mut stage: Stage, story: &[(String, bool)]) -> Result<(), TestCaseError> {
     let mut before = stage.world.clone();
     let mut follower = Planner::new(&before);
     follower.decide(stage.now);
@@ -246,10 +244,18 @@ fn told_apart(specs: &[String], story: &[(String, bool)]) -> Result<(), TestCase
     Ok(())
 }
 
+fn all_told_apart(rows: &[Row]) {
+    for (what, specs, story) in rows {
+        let specs = specs.map(|spec| format!("{spec}\n"));
+        let story: Vec<_> = story.iter().map(|(command, stored)| ((*command).to_owned(), *stored)).collect();
+        told_apart(settled(&specs), &story).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
 /// What chance meets too seldom: each of these went unseen by the property when the planner was broken for it.
 #[test]
 fn rare_changes_are_planned_as_from_scratch() {
-    let rows: &[(&str, [&str; 3], Story)] = &[
+    let rows: &[Row] = &[
         (
             "a cluster that a policy has, and has no entry of yet, leaves it for the next policy",
             [
@@ -312,11 +318,13 @@ fn rare_changes_are_planned_as_from_scratch() {
             ],
         ),
     ];
-    for (what, specs, story) in rows {
-        let specs = specs.map(|spec| format!("{spec}\n"));
-        let story: Vec<_> = story.iter().map(|(command, stored)| ((*command).to_owned(), *stored)).collect();
-        told_apart(&specs, &story).unwrap_or_else(|error| panic!("{what}: {error}"));
-    }
+    all_told_apart(rows);
+}
+
+/// The same of rollouts under way.
+#[test]
+fn rare_turns_of_a_rollout_are_planned_as_from_scratch() {
+    all_told_apart(under_way::RARE);
 }
 
 proptest! {
@@ -327,7 +335,7 @@ proptest! {
         specs in prop::collection::vec(spec(), 3),
         story in prop::collection::vec((change(), prop::bool::weighted(0.8)), 1..25),
     ) {
-        told_apart(&specs, &story)?;
+        told_apart(settled(&specs), &story)?;
     }
 
     #[test]
@@ -335,6 +343,15 @@ proptest! {
         ranking in ranking(),
         story in prop::collection::vec((candidate_change(), prop::bool::weighted(0.7)), 1..25),
     ) {
-        told_apart(&["\n".to_owned(), "\n".to_owned(), ranking], &story)?;
+        told_apart(settled(&["\n".to_owned(), "\n".to_owned(), ranking]), &story)?;
+    }
+
+    #[test]
+    fn rollouts_go_on_as_from_scratch(
+        spec in gated(),
+        served in prop::bool::ANY,
+        story in prop::collection::vec((happening(), prop::bool::weighted(0.8)), 1..60),
+    ) {
+        told_apart(under_way(&spec, served), &story)?;
     }
 }

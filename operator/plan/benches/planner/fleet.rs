@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Everywhere,
     /// Every cluster, a tenth first; the rest waits for an approval.
     UnderWay,
+    /// Every cluster, a tenth at a time, and a fifth of each of 97 lines; those told are on their way.
+    InTurn,
     /// The clusters of one region of ten, at once.
     Region,
     /// 100 of all clusters, spread over regions, those with the fewest models first.
@@ -29,6 +31,10 @@ impl Kind {
             Self::UnderWay => {
                 json!({"rollout": {"steps": [{"clusters": "10%", "approval": true}, {"clusters": "100%"}]}})
             }
+            Self::InTurn => json!({"rollout": {
+                "maxConcurrent": "10%", "maxFailures": "100%", "progressDeadline": "4h",
+                "disruptionBudget": {"groupBy": "line", "maxUnavailable": "20%"},
+            }}),
             Self::Region => json!({"placement": {
                 "clusterSelector": {"matchLabels": {"region": format!("r{}", number % 10)}},
             }}),
@@ -61,7 +67,7 @@ pub(crate) fn unplaced(clusters: usize, policies: usize, kind: Kind) -> World {
     )
 }
 
-/// The same once every rollout is complete.
+/// The same once every rollout is complete, or goes on by none of its own steps.
 pub(crate) fn settled(clusters: usize, policies: usize, kind: Kind) -> World {
     let mut world = unplaced(clusters, policies, kind);
     let mut now = start();
@@ -71,18 +77,19 @@ pub(crate) fn settled(clusters: usize, policies: usize, kind: Kind) -> World {
             return world;
         }
         now += SignedDuration::from_secs(1);
-        store(&mut world, &plan, now);
+        store(&mut world, &plan, now, if kind == Kind::InTurn { "Pulling" } else { "Serving" });
     }
     panic!("the fleet does not settle");
 }
 
-/// Stores a plan, and lets every spoke serve what it was told.
-fn store(world: &mut World, plan: &Plan, now: Timestamp) {
+/// Stores a plan, and lets every spoke get so far with what it was told.
+fn store(world: &mut World, plan: &Plan, now: Timestamp, phase: &str) {
     for (name, spec) in &plan.assignments {
         world.upsert_assignment(Arc::new(served(
             name.as_str(),
             ClusterAssignment::new(name.as_str(), ClusterAssignmentSpec::clone(spec)),
             now,
+            phase,
         )));
     }
     for (key, status) in &plan.policy_status {
@@ -94,13 +101,13 @@ fn store(world: &mut World, plan: &Plan, now: Timestamp) {
     }
 }
 
-fn served(name: &str, mut assignment: ClusterAssignment, now: Timestamp) -> ClusterAssignment {
+fn served(name: &str, mut assignment: ClusterAssignment, now: Timestamp, phase: &str) -> ClusterAssignment {
     let rows: Vec<Value> = assignment
         .spec
         .entries
         .iter()
         .filter(|entry| entry.action == Action::Serve)
-        .map(|entry| row(entry.namespace.as_str(), &entry.model, &entry.version, "Serving", now))
+        .map(|entry| row(entry.namespace.as_str(), &entry.model, &entry.version, phase, now))
         .collect();
     let status = json!({"observedGeneration": assignment.spec.generation, "entries": rows});
     assignment.status = serde_json::from_value(status).unwrap_or_else(|error| panic!("{name}: {error}"));

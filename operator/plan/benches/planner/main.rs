@@ -10,7 +10,7 @@ use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
 
 use criterion::{BenchmarkId, Criterion};
 use fleet::Kind;
-use nave_crds::Phase;
+use nave_crds::{Action, Phase};
 use nave_operator_plan::{Planner, World};
 
 /// Whole fleets at once.
@@ -51,9 +51,12 @@ fn one_change(criterion: &mut Criterion) {
         (10_000, 4, Kind::Everywhere, "for all"),
         (100_000, 4, Kind::Everywhere, "for all"),
         (10_000, 100, Kind::Everywhere, "for all"),
-        (1_000, 4, Kind::UnderWay, "with rollouts under way"),
-        (10_000, 4, Kind::UnderWay, "with rollouts under way"),
-        (100_000, 4, Kind::UnderWay, "with rollouts under way"),
+        (1_000, 4, Kind::UnderWay, "that wait for an approval"),
+        (10_000, 4, Kind::UnderWay, "that wait for an approval"),
+        (100_000, 4, Kind::UnderWay, "that wait for an approval"),
+        (1_000, 4, Kind::InTurn, "with a tenth in flight"),
+        (10_000, 4, Kind::InTurn, "with a tenth in flight"),
+        (100_000, 4, Kind::InTurn, "with a tenth in flight"),
         (1_000, 4, Kind::Hundred, "for the best 100"),
         (10_000, 4, Kind::Hundred, "for the best 100"),
         (100_000, 4, Kind::Hundred, "for the best 100"),
@@ -73,9 +76,13 @@ fn one_change(criterion: &mut Criterion) {
         for change in changes {
             let size = format!("{clusters} clusters, {policies} policies {whom}");
             group.bench_function(BenchmarkId::new(change.words(), size), |bencher| {
-                let Settled { planner, world, chosen, bystander, turn } =
+                let Settled { planner, world, chosen, told, bystander, turn } =
                     settled.get_or_insert_with(|| Settled::new(clusters, policies, kind));
-                let number = if change == Happening::BystanderLeavesOrJoins { *bystander } else { *chosen };
+                let number = match change {
+                    Happening::BystanderLeavesOrJoins => *bystander,
+                    Happening::Reports => *told,
+                    Happening::GoesOrComes | Happening::LeavesOrJoins => *chosen,
+                };
                 let now = fleet::start() + jiff::SignedDuration::from_hours(1);
                 let changes = change.both(world, number);
                 bencher.iter(|| {
@@ -89,11 +96,13 @@ fn one_change(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A planner that has decided everything about a fleet, and one of the clusters that policies chose, and another.
+/// A planner that has decided everything about a fleet, and one of the clusters that policies chose, one that they told,
+/// and one that they did not choose.
 struct Settled {
     planner: Planner,
     world: World,
     chosen: usize,
+    told: usize,
     bystander: usize,
     turn: usize,
 }
@@ -103,13 +112,16 @@ impl Settled {
         let world = fleet::settled(clusters, policies, kind);
         let mut planner = Planner::new(&world);
         planner.decide(fleet::start() + jiff::SignedDuration::from_hours(1));
-        let is_chosen = |number: &usize| {
+        let has_entry = |number: &usize, test: &dyn Fn(Action) -> bool| {
             let assignment = world.assignments().get(fleet::name(*number).as_str());
-            assignment.is_some_and(|assignment| !assignment.spec.entries.is_empty())
+            assignment
+                .is_some_and(|assignment| assignment.spec.entries.iter().any(|entry| test(entry.action)))
         };
+        let is_chosen = |number: &usize| has_entry(number, &|_| true);
+        let told = (0..clusters).rev().find(|number| has_entry(number, &|action| action == Action::Serve));
         let chosen = (0..clusters).rev().find(is_chosen).unwrap();
         let bystander = (0..clusters).rev().find(|number| !is_chosen(number)).unwrap_or(chosen);
-        Self { planner, world, chosen, bystander, turn: 0 }
+        Self { planner, world, chosen, told: told.unwrap_or(chosen), bystander, turn: 0 }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use nave_crds::{Action, EntryStatus, TaintEffect};
 
 use super::{
@@ -39,7 +40,7 @@ pub(crate) struct Member {
     pub(crate) place: Place,
     /// Decided: what is asked of it.
     pub(crate) asked: Asked,
-    /// Decided: nothing is to be done about it, and the rollout counts it without looking.
+    /// Decided: the rollout counts it without looking.
     pub(crate) rest: Option<Rest>,
 }
 
@@ -65,13 +66,59 @@ pub(crate) enum Asked {
     This(Arc<Held>),
 }
 
-/// A selected cluster that was told the target and either serves it, or is away and has not failed: whatever the time,
-/// and whatever becomes of the others, a complete run leaves it as it is.
+/// A selected cluster of which nothing is asked but what is stored, and about which a rollout that goes on as it is knows
+/// all it has to by its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
-    pub(crate) away: bool,
+    pub(crate) kind: Kind,
     /// Its spoke holds the target's weights, verified.
     pub(crate) holds_target: bool,
+    /// Told the target in this run.
+    pub(crate) told_in_run: bool,
+}
+
+/// Where such a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Connected, and serving the target since then.
+    Serving(Timestamp),
+    /// Connected, told the target, neither there nor failed; it counts as failed from then on.
+    InFlight(Timestamp),
+    /// Told the target, and not connected.
+    ToldAway,
+    /// Not told, and not connected.
+    UntoldAway,
+    /// Connected, and not told.
+    Waiting,
+}
+
+impl Kind {
+    /// It has a Serve entry for the target.
+    pub(crate) fn told(self) -> bool {
+        match self {
+            Self::Serving(_) | Self::InFlight(_) | Self::ToldAway => true,
+            Self::UntoldAway | Self::Waiting => false,
+        }
+    }
+
+    fn connected(self) -> bool {
+        match self {
+            Self::Serving(_) | Self::InFlight(_) | Self::Waiting => true,
+            Self::ToldAway | Self::UntoldAway => false,
+        }
+    }
+}
+
+impl Rest {
+    /// It has what it must have before it is told.
+    pub(crate) fn staged(self, policy: &Policy) -> bool {
+        !policy.prefetch() || self.holds_target
+    }
+
+    /// The gate of prefetch waits for it.
+    pub(crate) fn delays(self) -> bool {
+        self.kind.connected() && !self.holds_target
+    }
 }
 
 /// What deciding about clusters changed for others.
@@ -129,12 +176,17 @@ impl Member {
         matches!(self.place, Place::Selected(_))
     }
 
-    /// Its rank, if it is selected and not at rest.
-    pub(crate) fn busy(&self) -> Option<&Key> {
-        match (&self.place, self.rest) {
-            (Place::Selected(key), None) => Some(key),
-            (Place::Selected(_), Some(_)) | (Place::Out | Place::Excluded(_), _) => None,
+    /// Its rank, if it is selected.
+    pub(crate) fn rank(&self) -> Option<&Key> {
+        match &self.place {
+            Place::Selected(key) => Some(key),
+            Place::Out | Place::Excluded(_) => None,
         }
+    }
+
+    /// The same, if it is not at rest.
+    pub(crate) fn busy(&self) -> Option<&Key> {
+        self.rank().filter(|_| self.rest.is_none())
     }
 
     pub(crate) fn is_outranked(&self) -> bool {

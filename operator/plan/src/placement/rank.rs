@@ -38,9 +38,15 @@ impl Key {
     }
 
     /// What the next plan compares it by among the selected, all of which are chosen then.
-    pub(crate) fn once_chosen(&self, policy: &Policy, chosen: bool) -> impl Ord + use<> {
+    pub(crate) fn once_chosen(&self, policy: &Policy, chosen: bool) -> Self {
         let gain = if chosen { 0 } else { steady_gain(&policy.object.spec.placement.prioritizers) };
-        (self.prefer_no_select, Reverse(self.total.0 + gain), Arc::clone(&self.name))
+        Self { kept: Reverse(!policy.steady), total: Reverse(self.total.0 + gain), ..self.clone() }
+    }
+
+    /// One that differs from others in its name alone.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self { kept: Reverse(true), prefer_no_select: 0, total: Reverse(0), name: Name::from(name) }
     }
 }
 

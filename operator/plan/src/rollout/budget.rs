@@ -3,44 +3,59 @@
 use std::collections::BTreeMap;
 
 use super::standing::Seat;
-use crate::{Category, input::Policy, placement::Member, tally::AtRest};
+use crate::{Category, at_rest::AtRest, input::Policy, placement::Member};
 
 /// The groups of a disruption budget: which one each seat is in, and how many of it may be away.
 #[derive(Debug)]
-pub(crate) struct Groups {
-    /// Empty = no budget.
+pub(crate) struct Groups<'a> {
+    /// Their places in the lists, by label. Empty = no budget.
+    places: BTreeMap<&'a str, usize>,
     limits: Vec<usize>,
+    /// Those at rest that are in flight.
+    away: Vec<usize>,
+    /// The same in all groups.
+    in_flight: usize,
     /// All selected clusters.
     selected: usize,
 }
 
-impl Groups {
+impl<'a> Groups<'a> {
     /// The groups of the selected clusters, and the group of each that is not at rest.
-    pub(crate) fn of(policy: &Policy, busy: &[&Member], at_rest: &AtRest) -> (Self, Vec<usize>) {
-        let selected = busy.len() + at_rest.count();
+    pub(crate) fn of(policy: &Policy, busy: &[&'a Member], at_rest: &'a AtRest) -> (Self, Vec<usize>) {
+        let (selected, in_flight) = (busy.len() + at_rest.count(), at_rest.in_flight().len());
         let Some((label, share)) = &policy.budget else {
-            return (Self { limits: Vec::new(), selected }, vec![0; busy.len()]);
+            let none = Self { places: BTreeMap::new(), limits: vec![], away: vec![], in_flight, selected };
+            return (none, vec![0; busy.len()]);
         };
-        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut sizes: Vec<usize> = Vec::new();
+        let known = at_rest.groups();
+        let mut places: BTreeMap<&str, usize> =
+            known.keys().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
+        let mut sizes: Vec<usize> = known.values().map(|group| group.count).collect();
+        let mut away: Vec<usize> = known.values().map(|group| group.in_flight).collect();
         let mut group_of = Vec::with_capacity(busy.len());
         for member in busy {
-            let value = member.label(label).unwrap_or_default();
-            let group = *groups.entry(value).or_insert_with(|| {
-                sizes.push(at_rest.in_group(value));
-                sizes.len() - 1
-            });
-            sizes[group] += 1;
-            group_of.push(group);
+            let place = *places.entry(member.label(label).unwrap_or_default()).or_insert(sizes.len());
+            if place == sizes.len() {
+                sizes.push(0);
+                away.push(0);
+            }
+            sizes[place] += 1;
+            group_of.push(place);
         }
-        (Self { limits: sizes.into_iter().map(|size| share.of(size)).collect(), selected }, group_of)
+        let limits = sizes.into_iter().map(|size| share.of(size)).collect();
+        (Self { places, limits, away, in_flight, selected }, group_of)
+    }
+
+    /// The place of a group.
+    pub(crate) fn place(&self, label: &str) -> usize {
+        self.places.get(label).copied().unwrap_or_default()
     }
 }
 
 /// What of both budgets is used.
 #[derive(Debug)]
 pub(crate) struct Budget<'a> {
-    groups: &'a Groups,
+    groups: &'a Groups<'a>,
     away: Vec<usize>,
     used: usize,
     slots: usize,
@@ -54,10 +69,10 @@ pub(crate) enum Short {
 }
 
 impl<'a> Budget<'a> {
-    /// What the seats use. In a rollback, one that was sent back counts while it is on the way, as failed or not.
-    pub(crate) fn of(policy: &Policy, groups: &'a Groups, seats: &[Seat<'_>]) -> Self {
+    /// What the seats and those at rest use. In a rollback, one that was sent back counts while it is on the way, as failed or not.
+    pub(crate) fn of(policy: &Policy, groups: &'a Groups<'a>, seats: &[Seat<'_>]) -> Self {
         let slots = policy.max_concurrent.at_least_one_of(groups.selected);
-        let mut budget = Self { groups, away: vec![0; groups.limits.len()], used: 0, slots };
+        let mut budget = Self { groups, away: groups.away.clone(), used: groups.in_flight, slots };
         for seat in seats {
             let sent_back = seat.standing.sent_back;
             let returning = sent_back && seat.standing.flight_until.is_some();

@@ -3,7 +3,7 @@
 use nave_crds::{OnFailure, RolloutPhase};
 
 use super::{Look, standing::Seat, target::Run};
-use crate::{Category, tally::AtRest};
+use crate::{Category, at_rest::AtRest};
 
 /// What is open and what is shut.
 #[derive(Clone, Debug)]
@@ -32,7 +32,8 @@ impl Gates {
         let limit = policy.max_failures.of(seats.len() + at_rest.count());
         let rolling = run.phase == RolloutPhase::Rolling;
         let over_budget = failed > limit && (rolling || run.resumed.is_some());
-        let told = seats.iter().any(|seat| seat.standing.told_in_run);
+        let told = at_rest.told_in_run > 0 || seats.iter().any(|seat| seat.standing.told_in_run);
+        let delayed = || !at_rest.delaying().is_empty() || seats.iter().any(Seat::delays_prefetch);
         Self {
             usable: look.version.is_some_and(|version| version.usable()),
             frozen: policy.frozen().is_some(),
@@ -40,9 +41,9 @@ impl Gates {
             over_budget,
             stopped: over_budget && rolling && run.resumed.is_none(),
             prefetch: policy.prefetch(),
-            prefetched: !policy.prefetch() || !rolling || told || !seats.iter().any(Seat::delays_prefetch),
+            prefetched: !policy.prefetch() || !rolling || told || !delayed(),
             window: policy.windows.open_at(look.now),
-            anybody: at_rest.serving > 0 || seats.iter().any(Seat::active),
+            anybody: at_rest.active_count() > 0 || seats.iter().any(Seat::active),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Rollout: who of the selected clusters is told what, and when. The driver here is a table of contents; each rule has its
 //! own file.
 
+mod accounts;
 mod budget;
 mod gates;
 mod newcomers;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use nave_crds::{RolloutPhase, StepState};
 
-use self::{budget::Groups, steps::Need, waiting::Decided};
+use self::{budget::Groups, steps::Need, tell::Sides, waiting::Decided};
 pub(crate) use self::{
     gates::Gates,
     standing::{Seat, rest},
@@ -26,9 +27,10 @@ pub(crate) use self::{
     waiting::Waiting,
 };
 use crate::{
-    input::{Catalogue, Held, Policy, Version},
+    Name,
+    at_rest::AtRest,
+    input::{Catalogue, Policy, Version},
     placement::Member,
-    tally::AtRest,
 };
 
 /// What a rollout is decided from, beside its clusters.
@@ -53,6 +55,15 @@ pub(crate) struct Rolled<'a> {
     pub(crate) seats: Vec<Seat<'a>>,
     pub(crate) waits: Vec<Waiting>,
     pub(crate) recheck: Option<Timestamp>,
+    /// Whom of those at rest it has to look at to decide; until then the rest of it is void.
+    pub(crate) wanted: Option<Wanted>,
+}
+
+/// Clusters at rest that have to be looked at one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    These(Vec<Name>),
+    Everybody,
 }
 
 impl<'a> Look<'a> {
@@ -95,19 +106,23 @@ impl<'a> Look<'a> {
 }
 
 /// Decides. `busy` are the selected clusters that are not at rest, best ranked first.
-pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &AtRest) -> Rolled<'a> {
+pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &'a AtRest) -> Rolled<'a> {
     let mut run = Run::begin(look.policy, look.stamp);
+    let mut wanted = None;
     let (groups, mut seats) = sit(look, &run, busy, at_rest);
     let gates = Gates::look(look, &run, &seats, at_rest);
     if gates.turn_back(look) {
         run.phase = RolloutPhase::RollingBack;
+        wanted = (at_rest.count() > 0).then_some(Wanted::Everybody);
     }
     let mut stuck = Vec::new();
     match run.phase {
         RolloutPhase::Rolling | RolloutPhase::Complete => {
-            advance(look, &mut run, &gates, &groups, &mut seats);
-            if newcomers::take_their_places(look.policy, &mut seats) {
-                advance(look, &mut run, &gates, &groups, &mut seats);
+            let sides = Sides { look, gates: &gates, groups: &groups, at_rest };
+            wanted = advance(sides, &mut run, &mut seats);
+            let others = at_rest.count();
+            if wanted.is_none() && newcomers::take_their_places(look.policy, &mut seats, others) {
+                wanted = advance(sides, &mut run, &mut seats);
             }
         }
         RolloutPhase::RollingBack if !gates.paused && !gates.frozen => {
@@ -116,32 +131,53 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &AtRest) -
         RolloutPhase::RollingBack | RolloutPhase::RolledBack => {}
     }
     tell::complete_entries(&run, &gates, &mut seats);
-    let need = steps::need(look, &run, &seats);
+    let need = steps::need(look, &run, &seats, at_rest);
     let decided =
         Decided { look, run: &run, gates: &gates, groups: &groups, need: &need, stuck: &stuck, at_rest };
     let waits = waiting::waits(&decided, &seats);
-    let state = state::state(&run, &gates, &need, &waits, &seats);
-    let recheck = recheck::recheck(&decided, &seats, &waits, state);
-    Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck }
+    let state = state::state(&decided, &waits, &seats);
+    let (recheck, sure) = recheck::recheck(&decided, &seats, &waits, state);
+    if need == Need::Everybody || !sure {
+        wanted = Some(Wanted::Everybody);
+    }
+    Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck, wanted }
 }
 
-/// Passes the steps that are done, and tells those that the next one needs.
-fn advance(look: &Look<'_>, run: &mut Run, gates: &Gates, groups: &Groups, seats: &mut [Seat<'_>]) {
-    if let Need::Told(open) = steps::advance(look, run, seats, gates.allow_passing()) {
-        tell::tell(look, run, gates, groups, seats, &open);
+/// Passes the steps that are done, and tells those that the next one needs; says who would be told and has no seat.
+fn advance(sides: Sides<'_>, run: &mut Run, seats: &mut [Seat<'_>]) -> Option<Wanted> {
+    let Sides { look, gates, at_rest, .. } = sides;
+    let need = steps::advance(look, run, seats, at_rest, gates.allow_passing());
+    if need == Need::Everybody {
+        return Some(Wanted::Everybody);
     }
+    let Need::Told(open) = need else { return None };
+    if !gates.allow_telling() {
+        return None;
+    }
+    let next = tell::next(sides, run, seats, open);
+    if !next.at_rest.is_empty() {
+        return Some(Wanted::These(next.at_rest));
+    }
+    tell::tell(look, run, seats, &next.seats);
+    None
 }
 
 /// Gives every cluster that is not at rest its seat.
-fn sit<'a>(look: &Look<'_>, run: &Run, busy: &[&'a Member], at_rest: &AtRest) -> (Groups, Vec<Seat<'a>>) {
+fn sit<'a>(
+    look: &Look<'_>,
+    run: &Run,
+    busy: &[&'a Member],
+    at_rest: &'a AtRest,
+) -> (Groups<'a>, Vec<Seat<'a>>) {
     let (groups, group_of) = Groups::of(look.policy, busy, at_rest);
     let seat = |(member, group): (&&'a Member, usize)| {
-        let asked = Held { prefetch: tell::prefetch(look, run, member), ..member.held().clone() };
+        let asked = tell::at_first(look.policy, look.version, run, look.stamp, member);
         Seat {
             group,
             tell: false,
-            holds_target: standing::holds_target(look, member),
-            standing: standing::standing(look, run, member, &asked),
+            holds_target: standing::holds_target(look.policy, member),
+            standing: standing::standing(look.policy, look.now, run, member, &asked),
+            next: None,
             asked,
             member,
         }

@@ -2,17 +2,18 @@
 //! they are chosen too, and rank among them. What that plan would tell them then, this one tells them at once.
 
 use super::standing::Seat;
-use crate::{input::Policy, placement::Place};
+use crate::input::Policy;
 
-/// Puts the seats in the order of the next plan; says whether that may be another one.
-pub(crate) fn take_their_places(policy: &Policy, seats: &mut [Seat<'_>]) -> bool {
+/// Puts the seats in the order of the next plan; says whether that may be another one. `others`: how many were chosen before
+/// and have no seat.
+pub(crate) fn take_their_places(policy: &Policy, seats: &mut [Seat<'_>], others: usize) -> bool {
     let newcomers = seats.iter().filter(|seat| !seat.member.chosen).count();
-    if newcomers == 0 || newcomers == seats.len() {
+    if newcomers == 0 || newcomers == seats.len() + others {
         return false;
     }
-    seats.sort_by_cached_key(|seat| match &seat.member.place {
-        Place::Selected(key) => Some(key.once_chosen(policy, seat.member.chosen)),
-        Place::Out | Place::Excluded(_) => None,
-    });
+    for seat in seats.iter_mut() {
+        seat.next = seat.key().map(|key| key.once_chosen(policy, seat.member.chosen));
+    }
+    seats.sort_by(|a, b| a.next.cmp(&b.next));
     true
 }

@@ -7,9 +7,9 @@ use nave_crds::{RolloutPhase, StepState, WaitRule};
 
 use super::{
     Look,
-    budget::Budget,
     standing::Seat,
     steps::{self, Need},
+    tell::{self, Sides},
     waiting::{Decided, Waits, waits},
 };
 use crate::Category;
@@ -18,18 +18,20 @@ use crate::Category;
 /// change nothing are rare: many must be over a budget that shrank. Behind these a plan is looked at again for nothing.
 const LANDINGS: usize = 8;
 
-/// The earliest instant, if there is one.
+/// The earliest instant, if there is one, and whether that can be said without a look at everybody.
 pub(crate) fn recheck(
     decided: &Decided<'_>,
     seats: &[Seat<'_>],
     now: &Waits,
     state: StepState,
-) -> Option<Timestamp> {
+) -> (Option<Timestamp>, bool) {
     let flights = seats.iter().filter(|seat| ends_by_time(decided, seat));
-    let flight = flights.filter_map(|seat| seat.standing.flight_until).min();
+    let flights = flights.filter_map(|seat| seat.standing.flight_until);
+    let flight = flights.chain(decided.at_rest.first_end()).min();
     let edge = now.at_the_window.then(|| decided.look.policy.windows.next_edge(decided.look.now)).flatten();
-    let certain = [flight, edge, soaked(decided, seats, now, state)].into_iter().flatten().min();
-    landing(decided, seats, now, certain).or(certain)
+    let (soaked, sure) = soaked(decided, seats, now, state);
+    let certain = [flight, edge, soaked].into_iter().flatten().min();
+    (landing(decided, seats, now, certain).or(certain), sure)
 }
 
 /// In flight to the target, or back: it counts as failed when its time is up.
@@ -37,18 +39,24 @@ fn ends_by_time(decided: &Decided<'_>, seat: &Seat<'_>) -> bool {
     seat.is(Category::InFlight) || (seat.standing.sent_back && decided.run.is_back())
 }
 
-/// The end of the soak, where it is seen: the step is passed, or waits for its approval and says so.
-fn soaked(decided: &Decided<'_>, seats: &[Seat<'_>], now: &Waits, state: StepState) -> Option<Timestamp> {
-    let Need::Soak(until) = *decided.need else { return None };
+/// The end of the soak, where it is seen: the step is passed, or waits for its approval and says so. And whether that is
+/// sure.
+fn soaked(
+    decided: &Decided<'_>,
+    seats: &[Seat<'_>],
+    now: &Waits,
+    state: StepState,
+) -> (Option<Timestamp>, bool) {
+    let Need::Soak(until) = *decided.need else { return (None, true) };
     if decided.run.phase != RolloutPhase::Rolling || !decided.gates.allow_passing() {
-        return None;
+        return (None, true);
     }
-    let said = state == StepState::Soaking || now.has(WaitRule::Soak);
-    let passes = || {
-        let then = Look { now: until, ..decided.look.clone() };
-        steps::need(&then, decided.run, seats) == Need::Nothing
-    };
-    (said || passes()).then_some(until)
+    if state == StepState::Soaking || now.has(WaitRule::Soak) {
+        return (Some(until), true);
+    }
+    let then = Look { now: until, ..decided.look.clone() };
+    let need = steps::need(&then, decided.run, seats, decided.at_rest);
+    ((need == Need::Nothing).then_some(until), need != Need::Everybody)
 }
 
 /// The first end of a flight to an older target that frees a slot, or a place in a group, for somebody.
@@ -80,7 +88,7 @@ fn landing(
                 seat.standing.flight_until = None;
             }
         }
-        let need = steps::need(decided.look, decided.run, &later);
+        let need = steps::need(decided.look, decided.run, &later, decided.at_rest);
         let then = Decided { need: &need, ..*decided };
         if tells(&then, &later) || waits(&then, &later) != *now {
             return Some(end);
@@ -91,11 +99,8 @@ fn landing(
 
 /// Whether somebody is told then.
 fn tells(decided: &Decided<'_>, seats: &[Seat<'_>]) -> bool {
-    let Need::Told(open) = decided.need else { return false };
-    let budget = Budget::of(decided.look.policy, decided.groups, seats);
-    open.iter().map(|place| &seats[*place]).any(|seat| {
-        let short =
-            if seat.in_old_flight() { budget.within(seat.group) } else { budget.short(seat.group, false) };
-        decided.gates.staged(seat) && short.is_none()
-    })
+    let Decided { look, run, gates, groups, need, at_rest, .. } = *decided;
+    let Need::Told(open) = *need else { return false };
+    let next = tell::next(Sides { look, gates, groups, at_rest }, run, seats, open);
+    !next.seats.is_empty() || !next.at_rest.is_empty()
 }

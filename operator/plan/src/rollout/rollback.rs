@@ -100,6 +100,6 @@ fn send(look: &Look<'_>, run: &Run, seat: &mut Seat<'_>) {
         },
         None => Held { wait: Some(Some(look.stamp)), ..Held::default() },
     };
-    seat.standing = standing(look, run, seat.member, &seat.asked);
+    seat.standing = standing(look.policy, look.now, run, seat.member, &seat.asked);
     seat.standing.sent_back = true;
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use nave_crds::{EntryStatus, Phase};
 
-use super::{Look, target::Run};
+use super::{Look, target::Run, tell};
 use crate::{
     Category, Name,
-    input::{Held, Policy, Told},
-    placement::{Member, Rest},
+    input::{Held, Policy, Told, Version},
+    placement::{Key, Kind, Member, Rest},
 };
 
 /// A selected cluster.
@@ -25,6 +25,8 @@ pub(crate) struct Seat<'a> {
     /// Its spoke holds the target's weights, verified.
     pub(crate) holds_target: bool,
     pub(crate) standing: Standing,
+    /// Its rank in the next plan, where that is looked at.
+    pub(crate) next: Option<Key>,
 }
 
 /// Where a selected cluster is.
@@ -44,6 +46,11 @@ pub(crate) struct Standing {
 }
 
 impl Seat<'_> {
+    /// Its rank.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.next.as_ref().or(self.member.rank())
+    }
+
     pub(crate) fn name(&self) -> &Name {
         self.member.name()
     }
@@ -95,17 +102,23 @@ fn counts(row: &EntryStatus, told_at: Option<Timestamp>) -> bool {
 }
 
 /// Where a cluster is, given what is asked of it.
-pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member, asked: &Held) -> Standing {
-    let row = member.row(look.policy.target());
+pub(crate) fn standing(
+    policy: &Policy,
+    now: Timestamp,
+    run: &Run,
+    member: &Member,
+    asked: &Held,
+) -> Standing {
+    let row = member.row(policy.target());
     let serve = asked.serve.as_ref();
-    let target = serve.filter(|serve| *serve.version == *look.policy.target());
+    let target = serve.filter(|serve| *serve.version == *policy.target());
     let connected = member.spoke.cluster.connected();
     let serving_since = match (target, row) {
         (Some(told), Some(row)) if row.phase == Phase::Serving && counts(row, told.at) => Some(row.since.0),
         _ => None,
     };
-    let flight_until = serve.and_then(|serve| flight_until(look, member, serve));
-    let fetching = asked.prefetch.as_ref().filter(|told| *told.version == *look.policy.target());
+    let flight_until = serve.and_then(|serve| flight_until(policy, now, member, serve));
+    let fetching = asked.prefetch.as_ref().filter(|told| *told.version == *policy.target());
     let attempt = target.or(fetching).map_or(Some(run.started_at), |told| told.at);
     let reported = row.is_some_and(|row| row.phase.is_failure() && counts(row, attempt));
     let held = member.hold.is_some();
@@ -135,9 +148,9 @@ pub(crate) fn standing(look: &Look<'_>, run: &Run, member: &Member, asked: &Held
 }
 
 /// Until when a cluster is on the way to the version it was told; None = it is there, gave up, took too long, or is away.
-fn flight_until(look: &Look<'_>, member: &Member, told: &Told) -> Option<Timestamp> {
+fn flight_until(policy: &Policy, now: Timestamp, member: &Member, told: &Told) -> Option<Timestamp> {
     let connected_since = member.spoke.cluster.connected_since?;
-    let is_target = *told.version == *look.policy.target();
+    let is_target = *told.version == *policy.target();
     if let Some(row) = member.row(&told.version) {
         // A cluster that is sent back, or overtaken by a new target, may never have left what it serves: then the spoke
         // has nothing new to report, and that it knows the newest entries is what makes its old report count.
@@ -148,8 +161,8 @@ fn flight_until(look: &Look<'_>, member: &Member, told: &Told) -> Option<Timesta
         }
     }
     let from = told.at.map_or(connected_since, |at| at.max(connected_since));
-    let until = from.saturating_add(look.policy.deadline).unwrap_or(Timestamp::MAX);
-    (until > look.now).then_some(until)
+    let until = from.saturating_add(policy.deadline).unwrap_or(Timestamp::MAX);
+    (until > now).then_some(until)
 }
 
 /// Whether one that was sent back fails the version that it went back to, or did not get there while it could.
@@ -176,27 +189,34 @@ fn sent_back(run: &Run, asked: &Held) -> bool {
 }
 
 /// Whether the spoke holds the target's weights, verified: since when, and for which entry, makes no difference to them.
-pub(crate) fn holds_target(look: &Look<'_>, member: &Member) -> bool {
-    member.row(look.policy.target()).is_some_and(|row| row.phase.is_verified())
+pub(crate) fn holds_target(policy: &Policy, member: &Member) -> bool {
+    member.row(policy.target()).is_some_and(|row| row.phase.is_verified())
 }
 
-/// Whether a selected cluster is at rest: what `standing` says of it then is told and Serving, or told and Deferred, at any
-/// time, and no rule asks more of it than that.
-pub(crate) fn rest(policy: &Policy, member: &Member) -> Option<Rest> {
-    let Held { serve: Some(told), prefetch: None, wait: None } = member.held() else { return None };
-    if *told.version != *policy.target() || member.hold.is_some() {
+/// Whether a selected cluster is at rest in a run that goes on as it is stored, as of a time that will not come back.
+pub(crate) fn rest(
+    policy: &Policy,
+    version: Option<&Version>,
+    run: &Run,
+    now: Timestamp,
+    member: &Member,
+) -> Option<Rest> {
+    let stored = member.held();
+    let asked = tell::at_first(policy, version, run, now, member);
+    if !member.chosen || member.hold.is_some() || tell::wait(run, &asked) != stored.wait || asked != *stored {
         return None;
     }
-    let row = member.row(policy.target());
-    let away = !member.spoke.cluster.connected();
-    let counted = row.filter(|row| counts(row, told.at)).map(|row| row.phase);
-    let rests = match counted {
-        Some(Phase::Serving) => true,
-        Some(phase) => away && !phase.is_failure(),
-        None => away,
+    let standing = standing(policy, now, run, member, stored);
+    let kind = match (standing.category, standing.told, standing.serving_since, standing.flight_until) {
+        (Category::Serving, true, Some(since), _) => Kind::Serving(since),
+        (Category::InFlight, true, _, Some(until)) => Kind::InFlight(until),
+        (Category::Deferred, true, _, _) => Kind::ToldAway,
+        (Category::Deferred, false, _, None) => Kind::UntoldAway,
+        (Category::Waiting, false, _, None) => Kind::Waiting,
+        _ => return None,
     };
-    let holds_target = row.is_some_and(|row| row.phase.is_verified());
-    rests.then_some(Rest { away, holds_target })
+    let holds_target = holds_target(policy, member);
+    Some(Rest { kind, holds_target, told_in_run: standing.told_in_run })
 }
 
 /// The last version that a cluster really served, to go back to once it is told the target.

@@ -2,11 +2,16 @@
 
 use nave_crds::{RolloutPhase, StepState, WaitRule};
 
-use super::{gates::Gates, standing::Seat, steps::Need, target::Run, waiting::Waits};
+use super::{
+    standing::Seat,
+    steps::Need,
+    waiting::{Decided, Waits},
+};
 use crate::Category;
 
 /// The word.
-pub(crate) fn state(run: &Run, gates: &Gates, need: &Need, waits: &Waits, seats: &[Seat<'_>]) -> StepState {
+pub(crate) fn state(decided: &Decided<'_>, waits: &Waits, seats: &[Seat<'_>]) -> StepState {
+    let Decided { run, gates, need, at_rest, .. } = *decided;
     if gates.paused {
         return StepState::Paused;
     }
@@ -21,7 +26,7 @@ pub(crate) fn state(run: &Run, gates: &Gates, need: &Need, waits: &Waits, seats:
     if gates.usable && !gates.frozen && !gates.prefetched {
         return StepState::Prefetching;
     }
-    if seats.iter().any(|seat| seat.is(Category::InFlight)) {
+    if !at_rest.in_flight().is_empty() || seats.iter().any(|seat| seat.is(Category::InFlight)) {
         return StepState::Updating;
     }
     if run.phase == RolloutPhase::Complete {
@@ -33,7 +38,13 @@ pub(crate) fn state(run: &Run, gates: &Gates, need: &Need, waits: &Waits, seats:
     match need {
         Need::Soak(_) if gates.anybody => StepState::Soaking,
         Need::Approval if gates.anybody => StepState::AwaitingApproval,
-        Need::Soak(_) | Need::Approval | Need::Told(_) | Need::Arrival | Need::Recovery | Need::Nothing => {
+        Need::Soak(_)
+        | Need::Approval
+        | Need::Told(_)
+        | Need::Arrival
+        | Need::Recovery
+        | Need::Everybody
+        | Need::Nothing => {
             if gates.anybody && gates.usable && waits.has(WaitRule::Prefetch) {
                 StepState::Prefetching
             } else {

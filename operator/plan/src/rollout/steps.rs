@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use nave_crds::RolloutPhase;
 
-use super::{Look, standing::Seat, target::Run};
-use crate::{Category, input::StepSpec};
+use super::{Look, accounts, standing::Seat, target::Run};
+use crate::{Category, at_rest::AtRest, input::StepSpec};
 
 /// What the step that a run is in needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// These seats, best first, are to be told.
-    Told(Vec<usize>),
+    /// So many of those that can be told, at most: on the way to an older target first, then by rank.
+    Told(usize),
     /// Those told have to arrive.
     Arrival,
     /// Everybody who is there has failed: somebody has to recover, or to connect.
@@ -19,15 +19,23 @@ pub(crate) enum Need {
     Soak(Timestamp),
     /// Somebody has to approve.
     Approval,
+    /// It cannot be said without a look at everybody.
+    Everybody,
     /// Nothing.
     Nothing,
 }
 
 /// Passes every step that is done, if steps may be passed, and says what the first other one needs.
-pub(crate) fn advance(look: &Look<'_>, run: &mut Run, seats: &[Seat<'_>], may_pass: bool) -> Need {
+pub(crate) fn advance(
+    look: &Look<'_>,
+    run: &mut Run,
+    seats: &[Seat<'_>],
+    at_rest: &AtRest,
+    may_pass: bool,
+) -> Need {
     let steps = &look.policy.steps;
     loop {
-        let need = need(look, run, seats);
+        let need = need(look, run, seats, at_rest);
         if need != Need::Nothing || !may_pass {
             return need;
         }
@@ -39,79 +47,60 @@ pub(crate) fn advance(look: &Look<'_>, run: &mut Run, seats: &[Seat<'_>], may_pa
     }
 }
 
+/// The step whose places are filled now; once the run is complete it is about everybody, and there is none.
+pub(crate) fn current<'a>(look: &Look<'a>, run: &Run) -> Option<(usize, &'a StepSpec)> {
+    let step = look.policy.steps.get(run.step - 1).map(|step| (run.step, step));
+    step.filter(|_| run.phase != RolloutPhase::Complete)
+}
+
 /// Whether a step is about a seat.
 pub(crate) fn matches(step: &StepSpec, seat: &Seat<'_>) -> bool {
     step.selector.as_ref().is_none_or(|selector| selector.matches(seat.member.spoke.cluster.labels()))
 }
 
-/// Up to `most` seats that can be told and are not: those on the way to an older target first, then by rank.
-fn untold(seats: &[Seat<'_>], among: impl Fn(&Seat<'_>) -> bool, most: usize) -> Vec<usize> {
-    let open = |old: bool| {
-        seats
-            .iter()
-            .enumerate()
-            .filter(move |(_, seat)| seat.eligible() && !seat.standing.told && seat.in_old_flight() == old)
-    };
-    open(true).chain(open(false)).filter(|(_, seat)| among(seat)).map(|(place, _)| place).take(most).collect()
+/// Whether a seat can be told and is not.
+pub(crate) fn untold(seat: &Seat<'_>) -> bool {
+    seat.eligible() && !seat.standing.told
 }
 
 /// What the step that the run is in needs. A step without a connected cluster needs no more than its approval.
-pub(crate) fn need(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> Need {
+pub(crate) fn need(look: &Look<'_>, run: &Run, seats: &[Seat<'_>], at_rest: &AtRest) -> Need {
     if run.phase == RolloutPhase::Complete {
-        return Need::Told(untold(seats, |_| true, usize::MAX));
+        return Need::Told(usize::MAX);
     }
-    let index = run.step;
-    let Some(step) = look.policy.steps.get(index - 1) else { return Need::Nothing };
+    let Some((index, step)) = current(look, run) else { return Need::Nothing };
     let matching: Vec<&Seat<'_>> = seats.iter().filter(|seat| matches(step, seat)).collect();
+    let others = at_rest.sums(Some((index, step)));
+    let others_told = others.serving + others.in_flight;
     let approved = !step.approval || look.policy.annotations.approved.is_some_and(|upto| upto >= index);
-    if !matching.iter().any(|seat| seat.active()) {
+    if others_told + others.waiting == 0 && !matching.iter().any(|seat| seat.active()) {
         return if approved { Need::Nothing } else { Need::Approval };
     }
-    let number = step.clusters.at_least_one_of(matching.len());
+    let number = step.clusters.at_least_one_of(matching.len() + others.count);
     let told: Vec<&&Seat<'_>> =
         matching.iter().filter(|seat| seat.eligible() && seat.standing.told).collect();
-    let open = untold(seats, |seat| matches(step, seat), number.saturating_sub(told.len()));
-    if !open.is_empty() {
+    let open = number.saturating_sub(told.len() + others_told);
+    if open > 0 && (others.waiting > 0 || matching.iter().any(|seat| untold(seat))) {
         return Need::Told(open);
     }
-    if told.is_empty() {
+    if told.is_empty() && others_told == 0 {
         return Need::Recovery;
     }
-    if told.iter().any(|seat| !seat.is(Category::Serving)) {
+    if others.in_flight > 0 || told.iter().any(|seat| !seat.is(Category::Serving)) {
         return Need::Arrival;
     }
-    let since = told.iter().filter_map(|seat| seat.standing.serving_since).max().unwrap_or(look.now);
-    let soaked = since.saturating_add(step.soak).unwrap_or(Timestamp::MAX);
+    let since = told.iter().filter_map(|seat| seat.standing.serving_since).max();
+    let soaked = since.max(others.since).unwrap_or(look.now).saturating_add(step.soak);
+    let soaked = soaked.unwrap_or(Timestamp::MAX);
     if soaked > look.now {
         return Need::Soak(soaked);
     }
-    if approved || !anybody_needed(look, seats, index) { Need::Nothing } else { Need::Approval }
-}
-
-/// Whether somebody has to be told for a step: it asks for more than older runs and the steps before it account for. Those
-/// that are away or failed count as well, or an approval could be got round by pulling a plug.
-fn anybody_needed(look: &Look<'_>, seats: &[Seat<'_>], index: usize) -> bool {
-    let mut in_order: Vec<usize> = (0..seats.len()).filter(|place| seats[*place].standing.told).collect();
-    in_order.sort_by_key(|place| (seats[*place].asked.serve.as_ref().and_then(|told| told.at), *place));
-    let mut accounted: Vec<bool> = seats.iter().map(|seat| older(seat)).collect();
-    for (number, step) in look.policy.steps.iter().enumerate().take(index) {
-        let matching: Vec<usize> = (0..seats.len()).filter(|place| matches(step, &seats[*place])).collect();
-        let wanted = step.clusters.at_least_one_of(matching.len());
-        let mut have = matching.iter().filter(|place| accounted[**place]).count();
-        if number + 1 == index {
-            return wanted > have;
-        }
-        for place in &in_order {
-            if have < wanted && !accounted[*place] && matches(step, &seats[*place]) {
-                accounted[*place] = true;
-                have += 1;
-            }
-        }
+    if approved {
+        return Need::Nothing;
     }
-    false
-}
-
-/// Told the target before this run began.
-fn older(seat: &Seat<'_>) -> bool {
-    seat.standing.told && !seat.standing.told_in_run
+    match accounts::anybody_needed(look, seats, at_rest, index) {
+        Some(true) => Need::Approval,
+        Some(false) => Need::Nothing,
+        None => Need::Everybody,
+    }
 }

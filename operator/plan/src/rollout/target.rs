@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_crds::{RolloutPhase, RolloutRun};
 
-use crate::input::Policy;
+use crate::{at_rest::Matching, input::Policy};
 
 /// A run, as far as it is known when a plan begins, and as it shall be stored.
 #[derive(Clone, Debug)]
@@ -79,14 +79,22 @@ impl Run {
         }
     }
 
-    /// Whether the stored run of a policy is complete and goes on: then its clusters may rest.
-    pub(crate) fn lets_rest(policy: &Policy) -> bool {
-        let Some(stored) = policy.status().and_then(|status| status.run.as_ref()) else { return false };
-        let same_model = stored.model.as_deref().is_none_or(|model| model == policy.model());
-        same_model
-            && stored.target == policy.target()
-            && stored.phase == RolloutPhase::Complete
-            && policy.frozen().is_none()
+    /// The stored run of a policy, if it goes on as it is stored: then its clusters may rest. In a rollback all are looked
+    /// at.
+    pub(crate) fn lets_rest(policy: &Policy) -> Option<Self> {
+        let stored = policy.status().and_then(|status| status.run.as_ref())?;
+        let run = Self::begin(policy, stored.started_at.0);
+        let goes_on = stored.target == policy.target()
+            && stored.model.as_deref().is_none_or(|model| model == policy.model())
+            && run.phase == stored.phase
+            && run.phase != RolloutPhase::RollingBack;
+        let countable = policy.steps.len() <= Matching::BITS as usize;
+        (goes_on && countable && policy.frozen().is_none()).then_some(run)
+    }
+
+    /// What has to stay as it is for clusters to go on resting.
+    pub(crate) fn resting(policy: &Policy) -> Option<(Timestamp, RolloutPhase)> {
+        Self::lets_rest(policy).map(|run| (run.started_at, run.phase))
     }
 
     /// Whether a rollback is under way or over.

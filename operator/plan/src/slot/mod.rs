@@ -1,22 +1,27 @@
 //! Slot: one policy in the planner, the clusters that it concerns, and what was decided about them last. A cluster that
 //! changes is placed by itself where no other depends on it, and the rollout looks only at clusters that are not at rest.
 
+mod keep;
+mod whole;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
+use self::keep::{inherit, let_rest, settle, take_over};
 use crate::{
     Name, PolicyKey, PolicyReport,
+    at_rest::AtRest,
     entries::Ask,
     input::{Catalogue, Held, Policy, Spoke, Version},
-    members::{busy, for_each},
+    members::{busy, for_each, selected},
     outcome::{self, Outcome},
     placement::{
         Asked, Choice, Field, Member, Moved, Others, Place, Placed, Winner, place, place_alone, places_alike,
         places_one_by_one,
     },
-    rollout::{Look, Run, rest, roll},
-    tally::{Tally, group_of},
+    rollout::{Look, Run, Wanted, rest, roll},
+    tally::{Counts, Tally},
 };
 
 /// Which policy before this one has a cluster.
@@ -44,6 +49,8 @@ pub(crate) struct Slot {
     field: Option<Field>,
     /// What moved since the last decision, other than by it.
     moved: Moved,
+    /// The time of the last decision.
+    now: Timestamp,
 }
 
 /// A policy whose members are being gathered, with the number of its expressions.
@@ -103,15 +110,16 @@ impl Slot {
             again: Again::Placement,
             field: None,
             moved: Moved::default(),
+            now: Timestamp::MIN,
         }
     }
 
     /// Takes a newer form of the policy that says the same of placement and rollout as the present one.
     pub(crate) fn renew(&mut self, policy: Arc<Policy>) {
-        let rested = Run::lets_rest(&self.policy);
+        let resting = Run::resting(&self.policy);
         self.policy = policy;
         // Who may rest is decided with the placement.
-        let again = if Run::lets_rest(&self.policy) == rested { Again::Rollout } else { Again::Placement };
+        let again = if Run::resting(&self.policy) == resting { Again::Rollout } else { Again::Placement };
         self.again = self.again.max(again);
     }
 
@@ -164,11 +172,14 @@ impl Slot {
             .is_some_and(|(old, new)| old.keeps_place() && places_alike(&self.policy, old, new));
         let placed = if alike { None } else { self.place_one(name, new.as_ref()) };
         let mut others = Others::new();
+        let version = self.version.as_deref();
         let (new, again) = match (self.members.get_mut(name), new, placed) {
-            (Some(old), Some(new), None) if alike => take_over(&self.policy, old, new),
+            (Some(old), Some(new), None) if alike => take_over(&self.policy, version, self.now, old, new),
             (old, new, Some((placed, moved))) => {
                 others = moved;
-                let new = new.zip(placed).map(|(new, placed)| settle(&self.policy, old, new, placed));
+                let new = new
+                    .zip(placed)
+                    .map(|(new, placed)| settle(&self.policy, version, self.now, old, new, placed));
                 (new, Again::Rollout)
             }
             (old, new, None) => (new.map(|new| inherit(old, new)), Again::Placement),
@@ -194,7 +205,7 @@ impl Slot {
         if !member.is_selected() {
             member.ask(Asked::Nothing, &mut self.moved);
         }
-        let_rest(&self.policy, member);
+        let_rest(&self.policy, self.version.as_deref(), self.now, member);
         self.tally.add(&self.policy, member);
     }
 
@@ -224,9 +235,16 @@ impl Slot {
         claim: impl Fn(&Name) -> Option<Claim<'a>>,
     ) -> Moved {
         let mut moved = std::mem::take(&mut self.moved);
+        if now < self.now {
+            // The clock was put back: whose time was up may have some left.
+            self.again = Again::Placement;
+        }
+        self.now = now;
         if self.again == Again::Placement {
             self.place(claim, &mut moved);
         }
+        let over = self.tally.at_rest.over(now);
+        self.rouse(&over);
         self.roll(catalogue, now, &mut moved);
         self.again = Again::Nothing;
         moved
@@ -236,14 +254,17 @@ impl Slot {
     fn place<'a>(&mut self, claim: impl Fn(&Name) -> Option<Claim<'a>>, moved: &mut Moved) {
         let mut choice = self.choice(&claim);
         let holds = std::mem::take(&mut choice.holds);
-        let lets_rest = Run::lets_rest(&self.policy);
+        let run = Run::lets_rest(&self.policy);
+        let version = self.version.as_deref();
         for ((member, place), hold) in self.members.values_mut().zip(choice.places()).zip(holds) {
             member.decide(place, moved);
             member.hold = hold;
             member.rest = None;
             if !member.is_selected() {
                 member.ask(asked_of_others(member, &claim), moved);
-            } else if lets_rest && let Some(rest) = rest(&self.policy, member) {
+            } else if let Some(run) = &run
+                && let Some(rest) = rest(&self.policy, version, run, self.now, member)
+            {
                 member.rest = Some(rest);
                 member.ask(Asked::Stored, moved);
             }
@@ -261,18 +282,54 @@ impl Slot {
         place(&self.policy, self.version.as_deref(), &members, winner)
     }
 
+    /// Looks at these again one by one.
+    fn rouse(&mut self, names: &[Name]) {
+        for name in names {
+            let Some(member) = self.members.get_mut(name) else { continue };
+            self.tally.take(&self.policy, member);
+            member.rest = None;
+            self.tally.add(&self.policy, member);
+        }
+    }
+
     /// Decides what is asked of the selected ones.
     fn roll(&mut self, catalogue: &Catalogue, now: Timestamp, moved: &mut Moved) {
-        let look = Look::new(&self.policy, catalogue, now);
-        let busy = busy(&self.members, &self.tally);
-        let rolled = roll(&look, &busy, &self.tally.at_rest);
-        let (counts, excluded) = (self.tally.counts(&rolled), self.tally.excluded(&self.members));
+        let policy = Arc::clone(&self.policy);
+        let look = Look::new(&policy, catalogue, now);
+        let excluded = self.tally.excluded(&self.members);
+        let nobody = AtRest::default();
+        let (rolled, counts) = loop {
+            let busy = busy(&self.members, &self.tally);
+            let rolled = roll(&look, &busy, &self.tally.at_rest);
+            let names = match rolled.wanted {
+                None => {
+                    let counts = self.tally.counts(&rolled);
+                    break (rolled, counts);
+                }
+                Some(Wanted::Everybody) => {
+                    let rolled = roll(&look, &selected(&self.members), &nobody);
+                    let counts = Counts::of(self.tally.matched, &rolled);
+                    break (rolled, counts);
+                }
+                Some(Wanted::These(names)) => names,
+            };
+            self.rouse(&names);
+        };
+        debug_assert!(whole::decides_the_same(&look, &self.members, &rolled), "{} at {now}", policy.key);
         self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
         let seats = rolled.seats.into_iter();
         let asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
         // A step mostly asks the same of all its clusters.
         let mut shared = Arc::new(Held::default());
         for_each(&mut self.members, asked, |member, held| {
+            if member.rest.is_some() {
+                if held == *member.held() {
+                    return;
+                }
+                self.tally.take(&policy, member);
+                member.rest = None;
+                self.tally.add(&policy, member);
+            }
             if *shared != held {
                 shared = Arc::new(held);
             }
@@ -325,49 +382,5 @@ fn asked_of_others<'a>(member: &Member, claim: &impl Fn(&Name) -> Option<Claim<'
             Asked::This(Arc::new(Held { serve: Some(serve.clone()), ..Held::default() }))
         }
         Some(_) | None => Asked::Nothing,
-    }
-}
-
-/// A cluster that changed in nothing that placement looks at keeps its place.
-fn take_over(policy: &Policy, old: &mut Member, new: Member) -> (Option<Member>, Again) {
-    let rest = old.rest;
-    let same_group = group_of(policy, &new) == group_of(policy, old);
-    let mut new = inherit(Some(old), new);
-    if !new.is_selected() {
-        return (Some(new), Again::Nothing);
-    }
-    let_rest(policy, &mut new);
-    let again =
-        if same_group && new.rest == rest && new.rest.is_some() { Again::Nothing } else { Again::Rollout };
-    (Some(new), again)
-}
-
-/// A cluster that placement has to look at together with all the others, at the next decision.
-fn inherit(old: Option<&mut Member>, mut new: Member) -> Member {
-    if let Some(old) = old {
-        new.place = std::mem::take(&mut old.place);
-        new.hold = old.hold.take();
-        new.asked = std::mem::take(&mut old.asked);
-    }
-    new
-}
-
-/// A cluster whose place moves no other.
-fn settle(policy: &Policy, old: Option<&mut Member>, new: Member, placed: Placed) -> Member {
-    let mut new = inherit(old, new);
-    (new.place, new.hold) = placed;
-    if !new.is_selected() {
-        new.asked = Asked::Nothing;
-    }
-    let_rest(policy, &mut new);
-    new
-}
-
-fn let_rest(policy: &Policy, member: &mut Member) {
-    if member.is_selected() && Run::lets_rest(policy) {
-        member.rest = rest(policy, member);
-    }
-    if member.rest.is_some() {
-        member.asked = Asked::Stored;
     }
 }

@@ -1,5 +1,7 @@
 //! Waiting: for each selected cluster that may not be told, the first rule that holds it up, and when time alone ends it.
 
+mod at_rest;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
@@ -14,7 +16,7 @@ use super::{
     steps::{Need, matches},
     target::Run,
 };
-use crate::{Category, Name, Wait, status::WAITING_NAMES, tally::AtRest};
+use crate::{Category, Name, Wait, at_rest::AtRest, status::WAITING_NAMES};
 
 /// What a plan has decided, when it is asked what holds up whom.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub(crate) struct Decided<'a> {
     pub(crate) look: &'a Look<'a>,
     pub(crate) run: &'a Run,
     pub(crate) gates: &'a Gates,
-    pub(crate) groups: &'a Groups,
+    pub(crate) groups: &'a Groups<'a>,
     pub(crate) need: &'a Need,
     pub(crate) stuck: &'a [Stuck],
     pub(crate) at_rest: &'a AtRest,
@@ -51,6 +53,23 @@ impl Waits {
     fn add(&mut self, rule: WaitRule, name: &Name, until: Option<Timestamp>) {
         let row = self.rules.entry(rule).or_default();
         row.clusters.push(Arc::clone(name));
+        row.until = earliest(row.until, until);
+    }
+
+    /// Adds clusters that come by name, of which only the first are named.
+    pub(crate) fn add_all<'a>(
+        &mut self,
+        rule: WaitRule,
+        count: usize,
+        names: impl Iterator<Item = &'a Name>,
+        until: Option<Timestamp>,
+    ) {
+        if count == 0 {
+            return;
+        }
+        let row = self.rules.entry(rule).or_default();
+        row.clusters.extend(names.take(WAITING_NAMES).cloned());
+        row.more += count.saturating_sub(WAITING_NAMES);
         row.until = earliest(row.until, until);
     }
 
@@ -114,12 +133,7 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
             waits.rules.entry(rule).or_default().message.get_or_insert_with(message);
         }
     }
-    let away = &decided.at_rest.away;
-    if !away.is_empty() {
-        let row = waits.rules.entry(WaitRule::Connected).or_default();
-        row.clusters.extend(away.iter().take(WAITING_NAMES).cloned());
-        row.more = away.len().saturating_sub(WAITING_NAMES);
-    }
+    at_rest::add(decided, &budget, edge, &mut waits);
     if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
         row.message.get_or_insert_with(|| decided.look.version_problem());
     }
@@ -131,18 +145,21 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
     if !decided.gates.prefetched
         && let Some(row) = waits.rules.get_mut(&WaitRule::Prefetch)
     {
-        row.message = Some(not_staged(seats));
+        row.message = Some(not_staged(seats, decided.at_rest));
     }
     waits
 }
 
 /// Whom the gate of prefetch waits for, by name: the others wait for these.
-fn not_staged(seats: &[Seat<'_>]) -> String {
+fn not_staged(seats: &[Seat<'_>], at_rest: &AtRest) -> String {
     const SHOWN: usize = 5;
+    let delaying = at_rest.delaying();
     let mut names: Vec<&str> =
         seats.iter().filter(|seat| seat.delays_prefetch()).map(|seat| &**seat.name()).collect();
+    let count = names.len() + delaying.len();
+    names.extend(delaying.iter().take(SHOWN).map(|name| &**name));
     names.sort_unstable();
-    let more = match names.len().saturating_sub(SHOWN) {
+    let more = match count.saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -212,20 +229,30 @@ fn behind_the_gates(
     seat: &Seat<'_>,
     edge: Option<Timestamp>,
 ) -> (WaitRule, Option<Timestamp>) {
-    match decided.need {
-        Need::Soak(until) => return (WaitRule::Soak, Some(*until)),
-        Need::Approval => return (WaitRule::Approval, None),
-        Need::Arrival | Need::Recovery | Need::Nothing => return (WaitRule::Soak, None),
-        Need::Told(_) if !decided.gates.window => return (WaitRule::Window, edge),
-        Need::Told(_) => {}
+    if let Some(wait) = step(decided, edge) {
+        return wait;
     }
     let short =
         if seat.in_old_flight() { budget.within(seat.group) } else { budget.short(seat.group, false) };
+    (of_budget(short), None)
+}
+
+/// What holds up everybody behind the gates, whatever the budgets.
+fn step(decided: &Decided<'_>, edge: Option<Timestamp>) -> Option<(WaitRule, Option<Timestamp>)> {
+    match decided.need {
+        Need::Soak(until) => Some((WaitRule::Soak, Some(*until))),
+        Need::Approval => Some((WaitRule::Approval, None)),
+        Need::Arrival | Need::Recovery | Need::Everybody | Need::Nothing => Some((WaitRule::Soak, None)),
+        Need::Told(_) => (!decided.gates.window).then_some((WaitRule::Window, edge)),
+    }
+}
+
+fn of_budget(short: Option<Short>) -> WaitRule {
     match short {
-        Some(Short::Slots) => (WaitRule::MaxConcurrent, None),
-        Some(Short::Group) => (WaitRule::DisruptionBudget, None),
+        Some(Short::Slots) => WaitRule::MaxConcurrent,
+        Some(Short::Group) => WaitRule::DisruptionBudget,
         // Beyond the step: those before it have to get there first.
-        None => (WaitRule::Soak, None),
+        None => WaitRule::Soak,
     }
 }
 

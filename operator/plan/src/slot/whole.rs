@@ -1,0 +1,33 @@
+//! Whole: the same rollout decided by a look at everybody. Builds with debug assertions compare both, so that every test of
+//! the planner is one of what is said about clusters at rest.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Name,
+    at_rest::AtRest,
+    input::Held,
+    members::selected,
+    placement::Member,
+    rollout::{Look, Rolled, Seat, roll},
+};
+
+/// Whether a look at everybody decides the same.
+pub(super) fn decides_the_same(
+    look: &Look<'_>,
+    members: &BTreeMap<Name, Member>,
+    rolled: &Rolled<'_>,
+) -> bool {
+    let nobody = AtRest::default();
+    let whole = roll(look, &selected(members), &nobody);
+    let seats = rolled.seats.iter();
+    let asked: BTreeMap<&Name, (&Held, bool)> =
+        seats.map(|seat| (seat.name(), (&seat.asked, seat.tell))).collect();
+    let alike = |seat: &Seat<'_>| {
+        let stored = (seat.member.held(), false);
+        asked.get(seat.name()).copied().unwrap_or(stored) == (&seat.asked, seat.tell)
+    };
+    (rolled.state, rolled.recheck, rolled.run.step, rolled.run.phase)
+        == (whole.state, whole.recheck, whole.run.step, whole.run.phase)
+        && whole.seats.iter().all(alike)
+}
