@@ -113,10 +113,7 @@ pub(crate) fn standing(
     let serve = asked.serve.as_ref();
     let target = serve.filter(|serve| *serve.version == *policy.target());
     let connected = member.spoke.cluster.connected();
-    let serving_since = match (target, row) {
-        (Some(told), Some(row)) if row.phase == Phase::Serving && counts(row, told.at) => Some(row.since.0),
-        _ => None,
-    };
+    let serving_since = target.and_then(|told| serving_since(told, row));
     let flight_until = serve.and_then(|serve| flight_until(policy, now, member, serve));
     let fetching = asked.prefetch.as_ref().filter(|told| *told.version == *policy.target());
     let attempt = target.or(fetching).map_or(Some(run.started_at), |told| told.at);
@@ -140,11 +137,20 @@ pub(crate) fn standing(
     Standing {
         category,
         told: target.is_some(),
-        told_in_run: target.is_some_and(|told| told.at.is_some_and(|at| at >= run.started_at)),
+        told_in_run: target.is_some_and(|told| told_in_run(run, told)),
         serving_since,
         flight_until,
         sent_back,
     }
+}
+
+/// Since when one that was told the target serves it.
+fn serving_since(told: &Told, row: Option<&EntryStatus>) -> Option<Timestamp> {
+    row.filter(|row| row.phase == Phase::Serving && counts(row, told.at)).map(|row| row.since.0)
+}
+
+fn told_in_run(run: &Run, told: &Told) -> bool {
+    told.at.is_some_and(|at| at >= run.started_at)
 }
 
 /// Until when a cluster is on the way to the version it was told; None = it is there, gave up, took too long, or is away.
@@ -202,20 +208,29 @@ pub(crate) fn rest(
     member: &Member,
 ) -> Option<Rest> {
     let stored = member.held();
-    let asked = tell::at_first(policy, version, run, now, member);
-    if !member.chosen || member.hold.is_some() || tell::wait(run, &asked) != stored.wait || asked != *stored {
+    let waits = tell::wait(run, stored) != stored.wait;
+    let fetches = tell::prefetch(policy, version, run, now, member) != stored.prefetch;
+    if !member.chosen || member.hold.is_some() || waits || fetches {
         return None;
     }
+    // Of nearly all that are at rest nothing but this has to be known.
+    let row = member.row(policy.target());
+    let told = stored.serve.as_ref().filter(|told| *told.version == *policy.target());
+    let holds_target = row.is_some_and(|row| row.phase.is_verified());
+    if member.spoke.cluster.connected()
+        && let Some(told) = told
+        && let Some(since) = serving_since(told, row)
+    {
+        return Some(Rest { kind: Kind::Serving(since), holds_target, told_in_run: told_in_run(run, told) });
+    }
     let standing = standing(policy, now, run, member, stored);
-    let kind = match (standing.category, standing.told, standing.serving_since, standing.flight_until) {
-        (Category::Serving, true, Some(since), _) => Kind::Serving(since),
-        (Category::InFlight, true, _, Some(until)) => Kind::InFlight(until),
-        (Category::Deferred, true, _, _) => Kind::ToldAway,
-        (Category::Deferred, false, _, None) => Kind::UntoldAway,
-        (Category::Waiting, false, _, None) => Kind::Waiting,
+    let kind = match (standing.category, standing.told, standing.flight_until) {
+        (Category::InFlight, true, Some(until)) => Kind::InFlight(until),
+        (Category::Deferred, true, _) => Kind::ToldAway,
+        (Category::Deferred, false, None) => Kind::UntoldAway,
+        (Category::Waiting, false, None) => Kind::Waiting,
         _ => return None,
     };
-    let holds_target = holds_target(policy, member);
     Some(Rest { kind, holds_target, told_in_run: standing.told_in_run })
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn at_first(
 
 /// The Prefetch entry that a cluster has in this plan. It is given before anybody's standing is looked at: what the spoke
 /// reported before it was asked is no answer to it.
-fn prefetch(
+pub(crate) fn prefetch(
     policy: &Policy,
     version: Option<&Version>,
     run: &Run,
