@@ -10,7 +10,7 @@ use nave_crds::RolloutPhase;
 
 use crate::{
     Name,
-    input::{Policy, StepSpec},
+    input::{Policy, StepSpec, selector::Selector},
     placement::{Key, Kind, Member, Rest},
     ranks::Ranks,
     rollout::Run,
@@ -81,10 +81,11 @@ pub(crate) struct Sums {
 
 /// In which steps a cluster is.
 pub(crate) fn matching(policy: &Policy, member: &Member) -> Matching {
-    let labels = member.spoke.cluster.labels();
+    // Labels are far away in memory, and mostly no step asks for any.
+    let matches = |selector: &Selector| selector.matches(member.spoke.cluster.labels());
     let with_selector = policy.steps.iter().zip(0..Matching::BITS);
     with_selector
-        .filter(|(step, _)| step.selector.as_ref().is_some_and(|selector| selector.matches(labels)))
+        .filter(|(step, _)| step.selector.as_ref().is_some_and(matches))
         .fold(0, |matching, (_, bit)| matching | (1 << bit))
 }
 
