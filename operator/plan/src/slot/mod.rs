@@ -145,6 +145,10 @@ impl Slot {
 
     /// Time has come to look at the rollout again.
     pub(crate) fn wake(&mut self, now: Timestamp) {
+        if now < self.now {
+            // The clock was put back: whose time was up may have some left.
+            self.again = Again::Placement;
+        }
         let due = self.outcome.as_ref().is_none_or(|outcome| outcome.recheck.is_some_and(|at| at <= now));
         if due {
             self.again = self.again.max(Again::Rollout);
@@ -235,10 +239,6 @@ impl Slot {
         claim: impl Fn(&Name) -> Option<Claim<'a>>,
     ) -> Moved {
         let mut moved = std::mem::take(&mut self.moved);
-        if now < self.now {
-            // The clock was put back: whose time was up may have some left.
-            self.again = Again::Placement;
-        }
         self.now = now;
         if self.again == Again::Placement {
             self.place(claim, &mut moved);

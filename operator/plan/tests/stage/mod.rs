@@ -6,13 +6,15 @@ mod render;
 use jiff::{SignedDuration, Timestamp};
 use nave_crds::{Action, ClusterAssignment, EntryStatus, Phase};
 use nave_operator_plan::{Plan, World, check, plan, plan_document};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A world, the time, and what was planned last.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) now: Timestamp,
+    /// The assignments that the last plan was stored over; None = there was none.
+    overwritten: BTreeMap<String, Option<Arc<ClusterAssignment>>>,
 }
 
 /// A Tuesday.
@@ -20,7 +22,8 @@ const DAY: &str = "2026-11-24";
 
 impl Default for Stage {
     fn default() -> Self {
-        Self { world: World::default(), now: format!("{DAY}T10:00:00Z").parse().unwrap() }
+        let now = format!("{DAY}T10:00:00Z").parse().unwrap();
+        Self { world: World::default(), now, overwritten: BTreeMap::new() }
     }
 }
 
@@ -49,6 +52,7 @@ impl Stage {
                 }
             }
             ["obey", all @ ..] => self.obey(all),
+            ["unwritten", all @ ..] => each(all, |name| self.unwrite(name)),
             ["plan", sections @ ..] => return self.plan(sections),
             ["plan-only", sections @ ..] => {
                 return render::plan(self, &plan(&self.world, self.now), sections);
@@ -93,16 +97,30 @@ impl Stage {
     /// Stores a plan through its document, as `kubectl nave plan -o json` hands it on.
     pub(crate) fn store(&mut self, plan: &Plan) {
         let document = plan_document(&self.world, plan, self.now).unwrap();
+        self.overwritten.clear();
         for object in document["objects"].as_array().unwrap() {
             match object["kind"].as_str().unwrap() {
                 "ClusterAssignment" => {
-                    self.world.upsert_assignment(Arc::new(serde_json::from_value(object.clone()).unwrap()));
+                    let assignment: ClusterAssignment = serde_json::from_value(object.clone()).unwrap();
+                    let name = assignment.metadata.name.clone().unwrap();
+                    let before = self.world.assignments().get(&*name).cloned();
+                    self.overwritten.insert(name, before);
+                    self.world.upsert_assignment(Arc::new(assignment));
                 }
                 "PlacementPolicy" => {
                     self.world.upsert_policy(Arc::new(serde_json::from_value(object.clone()).unwrap()));
                 }
                 other => panic!("an object of kind {other}"),
             }
+        }
+    }
+
+    /// Of the last plan everything was stored but the assignment of this cluster: the hub was killed, or refused.
+    fn unwrite(&mut self, name: &str) {
+        match self.overwritten.remove(name) {
+            None => {}
+            Some(None) => self.world.remove_assignment(name),
+            Some(Some(before)) => self.world.upsert_assignment(before),
         }
     }
 
