@@ -143,7 +143,7 @@ impl Slot {
         self.again = Again::Placement;
     }
 
-    /// Time has come to look at the rollout again.
+    /// It is this time: the rollout may have to be looked at again.
     pub(crate) fn wake(&mut self, now: Timestamp) {
         if now < self.now {
             // The clock was put back: whose time was up may have some left.
