@@ -2,7 +2,7 @@
 //! and again after a failure. No I/O; the time is an argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -28,11 +28,16 @@ pub(super) enum Ended {
     Failed,
 }
 
-/// The schedule. It holds what is due or was written a moment ago, not the fleet.
+/// The schedule. It holds what is due or was written a moment ago, not the fleet, and each call costs what it names: a
+/// whole fleet is due at once after a hub's start.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     due: BTreeMap<ClusterName, Instant>,
+    /// What is due and does not run, the earliest first.
+    queue: BTreeSet<(Instant, ClusterName)>,
     written: BTreeMap<ClusterName, Instant>,
+    /// What was written, the first first.
+    expiring: VecDeque<(Instant, ClusterName)>,
     running: BTreeSet<ClusterName>,
     failures: BTreeMap<ClusterName, u32>,
 }
@@ -46,25 +51,40 @@ impl Schedule {
 
     /// Something will have to be looked at then.
     pub(super) fn mark_at(&mut self, cluster: &ClusterName, at: Instant) {
-        let due = self.due.entry(cluster.clone()).or_insert(at);
-        *due = (*due).min(at);
+        match self.due.get_mut(cluster) {
+            Some(due) if *due <= at => return,
+            Some(due) => {
+                self.queue.remove(&(*due, cluster.clone()));
+                *due = at;
+            }
+            None => {
+                self.due.insert(cluster.clone(), at);
+            }
+        }
+        if !self.running.contains(cluster) {
+            self.queue.insert((at, cluster.clone()));
+        }
     }
 
     /// What is due, marked as running. One that is running already waits for its end.
     pub(super) fn take(&mut self, now: Instant) -> Vec<ClusterName> {
-        let due = self.due.iter().filter(|(name, at)| **at <= now && !self.running.contains(*name));
-        let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
-        for name in &due {
-            self.due.remove(name);
+        let mut taken = Vec::new();
+        while self.next().is_some_and(|at| at <= now) {
+            let Some((_, name)) = self.queue.pop_first() else { break };
+            self.due.remove(&name);
             self.running.insert(name.clone());
+            taken.push(name);
         }
-        self.written.retain(|_, at| *at + FLOOR > now);
-        due
+        self.forget_written(now);
+        taken
     }
 
     /// A look at a cluster ended.
     pub(super) fn ended(&mut self, cluster: &ClusterName, how: Ended, now: Instant) {
         self.running.remove(cluster);
+        if let Some(at) = self.due.get(cluster) {
+            self.queue.insert((*at, cluster.clone()));
+        }
         match how {
             Ended::Unchanged => {
                 self.failures.remove(cluster);
@@ -72,6 +92,7 @@ impl Schedule {
             Ended::Written => {
                 self.failures.remove(cluster);
                 self.written.insert(cluster.clone(), now);
+                self.expiring.push_back((now, cluster.clone()));
             }
             Ended::Failed => {
                 let failures = self.failures.entry(cluster.clone()).or_insert(0);
@@ -84,7 +105,7 @@ impl Schedule {
 
     /// When something is due next.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.due.iter().filter(|(name, _)| !self.running.contains(*name)).map(|(_, at)| *at).min()
+        self.queue.first().map(|(at, _)| *at)
     }
 
     /// Whether something could not be written when it was looked at last.
@@ -94,53 +115,22 @@ impl Schedule {
 
     /// Everything that is due at any time is due now: the hub stops.
     pub(super) fn hurry(&mut self, now: Instant) {
-        for at in self.due.values_mut() {
-            *at = (*at).min(now);
+        for name in self.due.keys().cloned().collect::<Vec<_>>() {
+            self.mark_at(&name, now);
+        }
+    }
+
+    /// Forgets writes that no longer hold anything up. One that was written again since is in the queue twice.
+    fn forget_written(&mut self, now: Instant) {
+        while self.expiring.front().is_some_and(|(at, _)| *at + FLOOR <= now) {
+            let Some((at, name)) = self.expiring.pop_front() else { break };
+            if self.written.get(&name) == Some(&at) {
+                self.written.remove(&name);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name() -> ClusterName {
-        ClusterName::new("a").unwrap()
-    }
-
-    #[test]
-    fn changes_are_gathered_and_writes_are_spaced() {
-        let mut schedule = Schedule::default();
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        schedule.mark(&name(), start);
-        schedule.mark(&name(), at(20));
-        assert!(schedule.take(at(49)).is_empty());
-        assert_eq!(schedule.take(at(50)), [name()]);
-        schedule.mark(&name(), at(60));
-        assert!(schedule.take(at(200)).is_empty(), "not twice at a time");
-        schedule.ended(&name(), Ended::Written, at(210));
-        assert_eq!(schedule.take(at(210)), [name()], "what came meanwhile was due already");
-        schedule.ended(&name(), Ended::Written, at(220));
-        schedule.mark(&name(), at(230));
-        assert_eq!(schedule.next(), Some(at(720)), "half a second after the last write");
-    }
-
-    #[test]
-    fn failures_are_tried_again_ever_later_and_nothing_is_forgotten() {
-        let mut schedule = Schedule::default();
-        let mut now = Instant::now();
-        schedule.mark(&name(), now);
-        now += GATHER;
-        for wait in [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
-            assert_eq!(schedule.take(now), [name()]);
-            schedule.ended(&name(), Ended::Failed, now);
-            assert_eq!(schedule.next(), Some(now + Duration::from_millis(wait)));
-            now += Duration::from_millis(wait);
-        }
-        assert!(schedule.has_failures());
-        schedule.take(now);
-        schedule.ended(&name(), Ended::Unchanged, now);
-        assert!(!schedule.has_failures() && schedule.next().is_none());
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

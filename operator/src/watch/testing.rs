@@ -6,7 +6,7 @@ use kube::{
     Client,
     runtime::reflector::{self, store::Writer},
 };
-use nave_crds::{ClusterAssignment, EdgeCluster, PlacementPolicy};
+use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
 use tokio::sync::{broadcast, watch};
 
 use super::World;
@@ -14,6 +14,7 @@ use super::World;
 /// What fills the stores of [`world`].
 pub(crate) struct Writers {
     pub(crate) clusters: Writer<EdgeCluster>,
+    pub(crate) versions: Writer<ModelVersion>,
     pub(crate) assignments: Writer<ClusterAssignment>,
     pub(crate) policies: Writer<PlacementPolicy>,
 }
@@ -29,19 +30,24 @@ pub(crate) fn client() -> Client {
 /// A world with empty stores.
 pub(crate) fn world() -> (World, Writers) {
     let (clusters, clusters_writer) = reflector::store();
+    let (versions, versions_writer) = reflector::store();
     let (assignments, assignments_writer) = reflector::store();
     let (policies, policies_writer) = reflector::store();
     let world = World {
         client: client(),
         clusters,
-        versions: reflector::store().0,
+        versions,
         policies,
         assignments,
         changes: broadcast::channel(16).0,
         undecodable: Arc::default(),
         synced: watch::channel(BTreeSet::default()).0,
     };
-    let writers =
-        Writers { clusters: clusters_writer, assignments: assignments_writer, policies: policies_writer };
+    let writers = Writers {
+        clusters: clusters_writer,
+        versions: versions_writer,
+        assignments: assignments_writer,
+        policies: policies_writer,
+    };
     (world, writers)
 }
