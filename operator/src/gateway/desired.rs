@@ -204,6 +204,14 @@ mod tests {
             (0, 2),
             "same number, other content: all of it"
         );
+        let mut other = held(&wanted);
+        other[1].manifest_digest = "sha256:of-another-object-of-that-name".into();
+        let sent = Told::resume(4, &other).next(wanted.clone()).unwrap();
+        assert_eq!(
+            (sent.base_generation, sent.entries.len()),
+            (0, 2),
+            "same names, other weights: all of it"
+        );
         let mut behind = Told::resume(3, &held(&wanted));
         assert_eq!(behind.next(wanted).unwrap().base_generation, 0);
     }

@@ -1,3 +1,5 @@
+//! Tests of `schedule`: when what is due, and that it says the same as a look at everything.
+
 use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::*;

@@ -8,7 +8,7 @@ use nave_names::Digest;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
-use crate::watch::testing::{self, Writers};
+use crate::watch::testing::{self, Asked, Writers, refusal};
 
 /// After so long a test that waits for a write has failed.
 const HUNG: Duration = Duration::from_secs(60);
@@ -88,4 +88,60 @@ async fn a_status_is_sent_at_once_where_nothing_is_being_written() {
     let mut writing = start(Precedence::within(HUNG * 2));
     writing.connect().await;
     assert_eq!(writing.sent.try_recv().ok().as_deref(), Some(STATUS));
+}
+
+fn opening() -> Opening {
+    let (not_after, key) = (Timestamp::UNIX_EPOCH, Digest::of(b"key"));
+    Opening { agent_version: "1".into(), generation: 0, not_after, key }
+}
+
+fn table(world: World) -> Table {
+    let grace_period = Duration::from_secs(30);
+    Table::new(world, "hub-0".into(), grace_period, Precedence::default(), GatewayMetrics::default())
+}
+
+#[tokio::test]
+async fn a_spoke_is_lost_after_the_grace_period_and_not_before() {
+    let table = table(testing::world().0);
+    let name = ClusterName::new("a").unwrap();
+    table.open(&name, 1, opening());
+    let link = || table.current(&name).map(|observed| observed.link);
+    assert_eq!(link(), Some(Link::Up));
+    table.close(&name, 1);
+    assert_eq!(link(), Some(Link::Down));
+    let down_for = |seconds| {
+        let since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        table.state().spokes.get_mut(&name).unwrap().down_since = Some(since);
+    };
+    down_for(29);
+    assert_eq!(link(), Some(Link::Down));
+    assert!(table.state().schedule.next().is_some(), "it is looked at again");
+    down_for(30);
+    assert_eq!(link(), Some(Link::Lost));
+    table.open(&name, 2, opening());
+    assert_eq!(link(), Some(Link::Up));
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_that_a_newer_one_replaced_is_no_news() {
+    let table = table(testing::world().0);
+    let name = ClusterName::new("a").unwrap();
+    table.open(&name, 1, opening());
+    table.open(&name, 2, opening());
+    table.close(&name, 1);
+    assert_eq!(table.current(&name).unwrap().link, Link::Up);
+}
+
+/// The store was behind: when it has caught up, there may be nothing to write, or something else.
+#[tokio::test]
+async fn a_status_that_another_was_faster_with_is_looked_at_again() {
+    for code in [409, 422, 500] {
+        let (mut world, mut stores) = testing::world();
+        world.client = testing::server(&Asked::default(), move |_, _| refusal(code));
+        stores.clusters.apply_watcher_event(&Event::Apply(cluster()));
+        let table = table(world);
+        let name = ClusterName::new("a").unwrap();
+        table.open(&name, 1, opening());
+        assert_eq!(table.look(&name).await, Ended::Failed, "{code}");
+    }
 }

@@ -220,3 +220,40 @@ impl Election {
         self.leases.claim().duration * 2 / 3
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::coordination::v1::LeaseSpec;
+
+    use super::*;
+    use crate::watch::testing;
+
+    #[tokio::test]
+    async fn a_leader_stops_before_another_may_begin() {
+        let claim = |identity: &str| Claim {
+            name: PLANNER_LEASE.into(),
+            role: "planner",
+            identity: identity.into(),
+            duration: Duration::from_secs(15),
+        };
+        let api: Api<Lease> = Api::namespaced(testing::client(), "nave-system");
+        let election = Election {
+            leases: LeaseClient::new(api.clone(), claim("a")),
+            api,
+            until: watch::channel(None).0,
+            seen: None,
+        };
+        let renewed = Instant::now();
+        let spec = LeaseSpec {
+            holder_identity: Some("a".into()),
+            lease_duration_seconds: Some(15),
+            ..LeaseSpec::default()
+        };
+        let lease = Lease { spec: Some(spec), ..Lease::default() };
+        let seen = Seen { lease, since: renewed };
+        let (renews, stops) = (renewed + election.renew_every(), renewed + election.sure_for());
+        assert!(renews < stops, "a leader that can renew stays one");
+        let other = next_step(&claim("b"), Some(&seen), stops);
+        assert!(matches!(other, Step::WaitUntil(at) if at > stops), "{other:?}");
+    }
+}

@@ -265,6 +265,7 @@ mod tests {
     use nave_crds::{EdgeClusterSpec, EdgeClusterStatus, SessionStatus};
 
     use super::*;
+    use crate::watch::testing::{self, Asked, refusal};
 
     const GRACE: Duration = Duration::from_secs(40);
 
@@ -345,5 +346,23 @@ mod tests {
             "never reported"
         );
         assert_eq!(status.session, None);
+    }
+
+    #[tokio::test]
+    async fn a_spoke_that_reconnects_in_the_last_moment_wins() {
+        let (mut world, mut stores) = testing::world();
+        let asked = Asked::default();
+        world.client = testing::server(&asked, |_, _| refusal(422));
+        let mut looked_at = EdgeCluster::clone(&connected(200));
+        looked_at.metadata.resource_version = Some("5".into());
+        let mut since = looked_at.clone();
+        since.metadata.resource_version = Some("6".into());
+        stores.clusters.apply_watcher_event(&watcher::Event::Apply(since));
+        give_up(&world, &Leadership::held_for(Duration::ZERO), &looked_at).await;
+        assert!(asked.lock().unwrap().is_empty(), "only the leader writes");
+        give_up(&world, &Leadership::held_for(GRACE), &looked_at).await;
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[0].0, "PATCH /apis/nave.dev/v1alpha1/edgeclusters/bridge-a12/status");
+        assert_eq!(asked[0].1[0], json!({"op": "test", "path": "/metadata/resourceVersion", "value": "5"}));
     }
 }

@@ -366,4 +366,18 @@ mod tests {
         assert_eq!(generation(&observed), None);
         assert!(observed.take_touched().assignments.contains("a"));
     }
+
+    #[tokio::test]
+    async fn who_missed_changes_takes_in_everything() {
+        let (world, mut writers) = testing::world();
+        let mut changes = world.changes.subscribe();
+        let mut observed = Observed::new(world);
+        writers.assignments.apply_watcher_event(&Event::Apply(assignment(1, "9")));
+        let other = Change::Object(plain(Kind::Assignment, "b"));
+        while changes.len() <= testing::CHANGES_KEPT {
+            observed.stores.changes.send(other.clone()).unwrap();
+        }
+        observed.take_waiting(&mut changes);
+        assert_eq!(generation(&observed), Some(1));
+    }
 }

@@ -1,145 +1,244 @@
-//! Tests of a round: what is sent to the API server, and what others are told meanwhile.
+//! Tests of a round: what is sent to the API server, in which order, and when the next round is.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
-use kube::{Client, client::Body, runtime::watcher::Event};
+use kube::runtime::watcher::Event;
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
 use nave_runtime::admin::SharedRegistry;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::watch::testing;
+use crate::watch::{
+    Key,
+    testing::{self, Asked, Writers, lines, refusal},
+};
 
-/// A cluster that is asked to serve by a policy which is gone.
-fn orphaned() -> (EdgeCluster, ClusterAssignment) {
-    let cluster = json!({"metadata": {"name": "a"}, "spec": {"accepted": true}});
+const LONG: Duration = Duration::from_secs(3600);
+const ASSIGNMENT: &str = "PATCH /apis/nave.dev/v1alpha1/clusterassignments/a";
+const NEW: &str = "POST /apis/nave.dev/v1alpha1/clusterassignments";
+const POLICY: &str = "PATCH /apis/nave.dev/v1alpha1/namespaces/vision/placementpolicies/p/status";
+const VERSION: &str = "PATCH /apis/nave.dev/v1alpha1/namespaces/vision/modelversions/m-1/status";
+
+fn object<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+fn condition(type_: &str, status: &str) -> Value {
+    json!({"type": type_, "status": status, "reason": "R", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"})
+}
+
+fn cluster(name: &str, connected: &str) -> EdgeCluster {
+    object(json!({
+        "metadata": {"name": name, "uid": "u-1"}, "spec": {"accepted": true},
+        "status": {"conditions": [condition("Connected", connected)]},
+    }))
+}
+
+/// Asked to serve by a policy that is not in the store.
+fn orphan() -> ClusterAssignment {
     let entry = json!({
         "namespace": "vision", "policy": "gone", "model": "m", "version": "1", "action": "Serve",
         "manifestDigest": "sha256:1",
     });
-    let assignment = json!({"metadata": {"name": "a"}, "spec": {"generation": 3, "entries": [entry]}});
-    (serde_json::from_value(cluster).unwrap(), serde_json::from_value(assignment).unwrap())
+    object(json!({"metadata": {"name": "a"}, "spec": {"generation": 3, "entries": [entry]}}))
 }
 
-/// What the API server was asked, in order, as `METHOD path`.
-type Asked = Arc<Mutex<Vec<String>>>;
+fn policy() -> Value {
+    json!({
+        "metadata": {"namespace": "vision", "name": "p", "generation": 1},
+        "spec": {"model": {"name": "m", "version": "1"}},
+    })
+}
 
-/// An API server that notes what it is asked and answers with a status and an object.
-fn server(
-    asked: &Asked,
-    answer: impl Fn(&str, &serde_json::Value) -> (u16, serde_json::Value) + Clone + Send + 'static,
-) -> Client {
-    let asked = Arc::clone(asked);
-    let serve = move |request: http::Request<Body>| {
-        let (asked, answer) = (Arc::clone(&asked), answer.clone());
-        async move {
-            let line = format!("{} {}", request.method(), request.uri().path());
-            asked.lock().unwrap().push(line.clone());
-            let body = request.into_body().collect_bytes().await.unwrap_or_default();
-            let body = serde_json::from_slice(&body).unwrap_or_default();
-            let (status, object) = answer(&line, &body);
-            let body = Body::from(serde_json::to_vec(&object).unwrap());
-            Ok::<_, Infallible>(http::Response::builder().status(status).body(body).unwrap())
+/// A policy for all, its version, and the clusters; nothing was told yet.
+fn unstarted(clusters: &[&str]) -> (World, Writers) {
+    let (world, mut stores) = testing::world();
+    let version: ModelVersion = object(json!({
+        "metadata": {"namespace": "vision", "name": "m-1"},
+        "spec": {"model": "m", "version": "1", "source": {"s3": {"bucket": "b", "prefix": "p"}}},
+        "status": {"manifestDigest": "sha256:1", "sizeBytes": 1, "conditions": [condition("Ready", "True")]},
+    }));
+    let policy: PlacementPolicy = object(policy());
+    for name in clusters {
+        stores.clusters.apply_watcher_event(&Event::Apply(cluster(name, "True")));
+    }
+    stores.versions.apply_watcher_event(&Event::Apply(version));
+    stores.policies.apply_watcher_event(&Event::Apply(policy));
+    (world, stores)
+}
+
+/// What an API server answers that stores everything.
+fn stored(line: &str, body: &Value) -> (u16, Value) {
+    match line {
+        POLICY => {
+            let mut stored = policy();
+            stored["status"] = body[1]["value"].clone();
+            (200, stored)
         }
-    };
-    Client::new(tower::service_fn(serve), "default")
+        NEW => (201, body.clone()),
+        ASSIGNMENT => (200, json!(orphan())),
+        _ => (
+            200,
+            json!({"metadata": {"name": "m-1"}, "spec": {"model": "m", "version": "1",
+            "source": {"s3": {"bucket": "b", "prefix": "p"}}}}),
+        ),
+    }
 }
 
-fn planner(world: World, precedence: &Precedence) -> Planner {
-    let long = Duration::from_secs(3600);
-    Planner::new(Term {
+fn term(world: World, leads_for: Duration, precedence: &Precedence) -> Term {
+    Term {
         metrics: Metrics::register(&SharedRegistry::default(), world.clone()),
         world,
-        leadership: Leadership::held_for(long),
+        leadership: Leadership::held_for(leads_for),
         instance: "hub-0".into(),
-        lease_duration: long,
+        lease_duration: LONG,
         precedence: precedence.clone(),
-    })
+    }
+}
+
+fn planner(world: World) -> Planner {
+    Planner::new(term(world, LONG, &Precedence::default()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_give_way_while_assignments_are_written_and_no_longer() {
-    let (cluster, assignment) = orphaned();
     let precedence = Precedence::default();
     let gives_way = |precedence: &Precedence| precedence.give_way().now_or_never().is_none();
     let (asked, gave_way) = (Asked::default(), Arc::new(Mutex::new(Vec::new())));
-    let answer = {
-        let (precedence, gave_way, assignment) =
-            (precedence.clone(), Arc::clone(&gave_way), assignment.clone());
-        move |_: &str, _: &serde_json::Value| {
-            gave_way.lock().unwrap().push(gives_way(&precedence));
-            (200, json!(assignment))
-        }
-    };
     let (mut world, mut stores) = testing::world();
-    world.client = server(&asked, answer);
-    stores.clusters.apply_watcher_event(&Event::Apply(cluster));
-    stores.assignments.apply_watcher_event(&Event::Apply(assignment));
-    let mut planner = planner(world, &precedence);
+    world.client = testing::server(&asked, {
+        let (precedence, gave_way) = (precedence.clone(), Arc::clone(&gave_way));
+        move |line, body| {
+            gave_way.lock().unwrap().push(gives_way(&precedence));
+            stored(line, body)
+        }
+    });
+    stores.clusters.apply_watcher_event(&Event::Apply(cluster("a", "True")));
+    stores.assignments.apply_watcher_event(&Event::Apply(orphan()));
+    let mut planner = Planner::new(term(world, LONG, &precedence));
     assert!(!gives_way(&precedence));
     planner.round().await;
-    assert_eq!(*asked.lock().unwrap(), ["PATCH /apis/nave.dev/v1alpha1/clusterassignments/a"]);
+    assert_eq!(lines(&asked), [ASSIGNMENT]);
     assert_eq!(*gave_way.lock().unwrap(), [true]);
     assert!(!gives_way(&precedence), "the assignments are written");
 }
 
-const STATUS: &str = "PATCH /apis/nave.dev/v1alpha1/namespaces/vision/placementpolicies/p/status";
-const TOLD: &str = "POST /apis/nave.dev/v1alpha1/clusterassignments";
-
 /// A hub that starts in between has to know which run a cluster was told in.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_could_not_be_stored_tells_nobody() {
-    let cluster = json!({
-        "metadata": {"name": "a", "uid": "u-1"}, "spec": {"accepted": true},
-        "status": {"conditions": [{"type": "Connected", "status": "True", "reason": "SessionOpen", "message": "",
-            "lastTransitionTime": "2026-11-01T00:00:00Z"}]},
-    });
-    let version = json!({
-        "metadata": {"namespace": "vision", "name": "m-1"},
-        "spec": {"model": "m", "version": "1", "source": {"s3": {"bucket": "b", "prefix": "p"}}},
-        "status": {"manifestDigest": "sha256:1", "sizeBytes": 1, "conditions": [{"type": "Ready", "status": "True",
-            "reason": "Resolved", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"}]},
-    });
-    let policy = json!({
-        "metadata": {"namespace": "vision", "name": "p", "generation": 1},
-        "spec": {"model": {"name": "m", "version": "1"}},
-    });
-    let (mut world, mut stores) = testing::world();
-    let cluster: EdgeCluster = serde_json::from_value(cluster).unwrap();
-    let version: ModelVersion = serde_json::from_value(version).unwrap();
-    stores.clusters.apply_watcher_event(&Event::Apply(cluster));
-    stores.versions.apply_watcher_event(&Event::Apply(version));
-    let read: PlacementPolicy = serde_json::from_value(policy.clone()).unwrap();
-    stores.policies.apply_watcher_event(&Event::Apply(read));
-    let (asked, refusals) = (Asked::default(), Arc::new(Mutex::new(1)));
-    let answer = move |line: &str, body: &serde_json::Value| {
-        let mut refusals = refusals.lock().unwrap();
-        match line {
-            STATUS if *refusals > 0 => {
+async fn a_run_that_could_not_be_stored_tells_nobody_and_is_tried_again() {
+    for code in [409, 500] {
+        let (mut world, _stores) = unstarted(&["a"]);
+        let (asked, refusals) = (Asked::default(), Arc::new(Mutex::new(1)));
+        world.client = testing::server(&asked, move |line, body| {
+            let mut refusals = refusals.lock().unwrap();
+            if line == POLICY && *refusals > 0 {
                 *refusals -= 1;
-                (
-                    409,
-                    json!({"kind": "Status", "status": "Failure", "code": 409, "message": "x", "reason": "Conflict"}),
-                )
+                return refusal(code);
             }
-            STATUS => {
-                let mut stored = policy.clone();
-                stored["status"] = body[1]["value"].clone();
-                (200, stored)
-            }
-            _ => (201, body.clone()),
-        }
-    };
-    world.client = server(&asked, answer);
-    let mut planner = planner(world, &Precedence::default());
-    let again = planner.round().await;
-    assert_eq!(*asked.lock().unwrap(), [STATUS], "the run was not stored");
-    assert!(again <= Instant::now() + BACKOFF.0, "and is tried again soon");
-    asked.lock().unwrap().clear();
+            stored(line, body)
+        });
+        let mut planner = planner(world);
+        let again = planner.round().await;
+        assert_eq!(lines(&asked), [POLICY], "{code}: the run was not stored");
+        assert!(again <= Instant::now() + BACKOFF.0, "{code}: and is tried again soon");
+        planner.round().await;
+        assert_eq!(lines(&asked)[..2], [POLICY, NEW], "{code}: first the run, then who is told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_that_could_not_be_stored_is_tried_again() {
+    for code in [409, 422, 500] {
+        let (mut world, mut stores) = testing::world();
+        let asked = Asked::default();
+        world.client = testing::server(&asked, move |_, _| refusal(code));
+        stores.clusters.apply_watcher_event(&Event::Apply(cluster("a", "True")));
+        stores.assignments.apply_watcher_event(&Event::Apply(orphan()));
+        let again = planner(world).round().await;
+        assert_eq!(lines(&asked), [ASSIGNMENT]);
+        assert!(again <= Instant::now() + BACKOFF.0, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_leads_no_longer_writes_nothing() {
+    let (mut world, _stores) = unstarted(&["a"]);
+    let asked = Asked::default();
+    world.client = testing::server(&asked, stored);
+    Planner::new(term(world, Duration::ZERO, &Precedence::default())).round().await;
+    assert_eq!(lines(&asked), [""; 0]);
+}
+
+/// A cluster that is not listed yet is not one that was deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_planned_before_everything_was_listed() {
+    let (mut world, mut stores) = testing::world();
+    let asked = Asked::default();
+    world.client = testing::server(&asked, stored);
+    stores.clusters.apply_watcher_event(&Event::Apply(cluster("a", "True")));
+    stores.assignments.apply_watcher_event(&Event::Apply(orphan()));
+    let stop = CancellationToken::new();
+    let term = term(world.clone(), LONG, &Precedence::default());
+    let running = tokio::spawn(term.run(stop.clone()));
+    for kind in Kind::ALL {
+        tokio::time::sleep(DEBOUNCE * 3).await;
+        assert_eq!(lines(&asked), [""; 0], "before {kind:?}");
+        world.listed(kind);
+    }
+    while lines(&asked).is_empty() {
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_unreadable_policy_placed_stays() {
+    let (mut world, mut stores) = testing::world();
+    let asked = Asked::default();
+    world.client = testing::server(&asked, stored);
+    stores.clusters.apply_watcher_event(&Event::Apply(cluster("a", "True")));
+    stores.assignments.apply_watcher_event(&Event::Apply(orphan()));
+    world.unreadable(Key { kind: Kind::Policy, namespace: "vision".into(), name: "gone".into() });
+    planner(world).round().await;
+    assert_eq!(lines(&asked), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_move_again_at_once_are_written_later() {
+    let (mut world, mut stores) = unstarted(&["a", "b"]);
+    let asked = Asked::default();
+    world.client = testing::server(&asked, stored);
+    let mut planner = planner(world);
     planner.round().await;
-    assert_eq!(asked.lock().unwrap()[..2], [STATUS, TOLD], "first the run, then who is told");
+    let mut told = asked.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
+    told.retain(|body| body["metadata"]["name"] == "a");
+    assert_eq!(lines(&asked), [POLICY, NEW, NEW, VERSION]);
+    let changed = |kind, name: &str| Change::Object(Key { kind, namespace: "".into(), name: name.into() });
+    // As if both had been written in a minute, however slow this test is.
+    let in_a_minute = Instant::now() + Duration::from_secs(60);
+    planner.policy_pace.wrote(&PolicyKey::new("vision", "p"), in_a_minute);
+    planner.version_pace.wrote(&("vision".into(), "m".into(), "1".into()), in_a_minute);
+    let soon = in_a_minute + pace::LEAST_BETWEEN;
+    // One that is told cannot be reached any more: only the policy counts that.
+    stores.clusters.apply_watcher_event(&Event::Apply(cluster("b", "False")));
+    planner.observed.take(&changed(Kind::Cluster, "b"));
+    let again = planner.round().await;
+    assert_eq!(lines(&asked), [""; 0]);
+    assert!(again <= soon, "the policy's");
+    // The other serves: the version counts it too.
+    let mut serving = told.remove(0);
+    serving["status"] = json!({"observedGeneration": 1, "entries": [{
+        "namespace": "vision", "model": "m", "version": "1", "phase": "Serving", "digest": "sha256:1",
+        "since": "2026-11-01T00:00:00Z"}]});
+    stores.assignments.apply_watcher_event(&Event::Apply(object(serving)));
+    planner.observed.take(&changed(Kind::Assignment, "a"));
+    let again = planner.round().await;
+    assert!(!lines(&asked).contains(&VERSION.to_owned()));
+    assert!(again <= soon, "the version's");
+    planner.version_pace = Pace::new();
+    planner.round().await;
+    assert!(lines(&asked).contains(&VERSION.to_owned()), "the minute is over");
 }

@@ -1,15 +1,20 @@
 //! A world without an API server: stores that a test fills by hand.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
 
 use kube::{
     Client,
+    client::Body,
     runtime::reflector::{self, store::Writer},
 };
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
 use tokio::sync::{broadcast, watch};
 
-use super::World;
+use super::{Key, Kind, World};
 
 /// What fills the stores of [`world`].
 pub(crate) struct Writers {
@@ -18,6 +23,9 @@ pub(crate) struct Writers {
     pub(crate) assignments: Writer<ClusterAssignment>,
     pub(crate) policies: Writer<PlacementPolicy>,
 }
+
+/// Changes that a slow reader of [`world`] may be behind: a power of two, which is what a channel really holds.
+pub(crate) const CHANGES_KEPT: usize = 16;
 
 /// A client whose every request fails.
 pub(crate) fn client() -> Client {
@@ -39,7 +47,7 @@ pub(crate) fn world() -> (World, Writers) {
         versions,
         policies,
         assignments,
-        changes: broadcast::channel(16).0,
+        changes: broadcast::channel(CHANGES_KEPT).0,
         undecodable: Arc::default(),
         synced: watch::channel(BTreeSet::default()).0,
     };
@@ -50,4 +58,56 @@ pub(crate) fn world() -> (World, Writers) {
         policies: policies_writer,
     };
     (world, writers)
+}
+
+/// What an API server was asked, in order: `METHOD path`, and the body.
+pub(crate) type Asked = Arc<Mutex<Vec<(String, serde_json::Value)>>>;
+
+/// An API server that notes what it is asked and answers with a status and an object.
+pub(crate) fn server(
+    asked: &Asked,
+    answer: impl Fn(&str, &serde_json::Value) -> (u16, serde_json::Value) + Clone + Send + 'static,
+) -> Client {
+    let asked = Arc::clone(asked);
+    let serve = move |request: http::Request<Body>| {
+        let (asked, answer) = (Arc::clone(&asked), answer.clone());
+        async move {
+            let line = format!("{} {}", request.method(), request.uri().path());
+            let body = request.into_body().collect_bytes().await.unwrap_or_default();
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            let (status, object) = answer(&line, &body);
+            asked.lock().unwrap().push((line, body));
+            let body = Body::from(serde_json::to_vec(&object).unwrap());
+            Ok::<_, Infallible>(http::Response::builder().status(status).body(body).unwrap())
+        }
+    };
+    Client::new(tower::service_fn(serve), "default")
+}
+
+/// How an API server refuses.
+pub(crate) fn refusal(code: u16) -> (u16, serde_json::Value) {
+    (
+        code,
+        serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "message": "x", "reason": "x"}),
+    )
+}
+
+/// The lines of what was asked since the last call, but for Events, which come when they come.
+pub(crate) fn lines(asked: &Asked) -> Vec<String> {
+    let lines = std::mem::take(&mut *asked.lock().unwrap()).into_iter().map(|(line, _)| line);
+    lines.filter(|line| !line.ends_with("/events")).collect()
+}
+
+impl World {
+    /// The kind was listed completely.
+    pub(crate) fn listed(&self, kind: Kind) {
+        self.synced.send_modify(|kinds| {
+            kinds.insert(kind);
+        });
+    }
+
+    /// The object cannot be decoded.
+    pub(crate) fn unreadable(&self, key: Key) {
+        self.undecodable.write().unwrap().insert(key, "of a later release".into());
+    }
 }
