@@ -17,7 +17,12 @@ use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Bits, Layout, PeerTlsError, Share, follow, service::Layouts, tls::PeerTls};
+use super::{
+    Bits, Layout, PeerTlsError, Share, follow,
+    read::{PATIENCE, Patience},
+    service::Layouts,
+    tls::PeerTls,
+};
 use crate::{identity::Identity, metrics::Metrics, store::Store};
 
 /// A peer on the same LAN that does not answer in this time is away.
@@ -51,6 +56,7 @@ struct Inner {
     shares: watch::Sender<BTreeMap<Digest, Arc<Share>>>,
     channels: Mutex<BTreeMap<ClusterName, (String, Channel)>>,
     layouts: Mutex<Layouts>,
+    patience: Patience,
 }
 
 /// A pull that takes part; it ceases to when dropped.
@@ -64,6 +70,11 @@ pub(crate) struct Running {
 impl Neighbourhood {
     /// A site without peers.
     pub fn new(store: Store, metrics: Metrics) -> Self {
+        Self::with_patience(store, metrics, PATIENCE)
+    }
+
+    /// The same, where peers are waited for as long as this.
+    pub(crate) fn with_patience(store: Store, metrics: Metrics, patience: Patience) -> Self {
         Self(Arc::new(Inner {
             store,
             metrics,
@@ -72,6 +83,7 @@ impl Neighbourhood {
             shares: watch::Sender::default(),
             channels: Mutex::default(),
             layouts: Mutex::default(),
+            patience,
         }))
     }
 
@@ -111,6 +123,10 @@ impl Neighbourhood {
 
     pub(super) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.0.patience
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

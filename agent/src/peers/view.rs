@@ -11,7 +11,7 @@ use nave_manifest::Blake3;
 use nave_names::ClusterName;
 use tokio::time::Instant;
 
-use super::bits::Bits;
+use super::{bits::Bits, read::PeerTrouble};
 
 /// A peer that is told to have the version counts as fetching for this long before it says so: all are told at once, and
 /// begin a moment apart.
@@ -26,6 +26,9 @@ const READS: u32 = 4;
 const PATIENCE: u32 = 3;
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 const MOST_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer is not asked after a trouble with it.
+const REST_SLOW: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(5);
 
 /// What one pull knows of its site.
 #[derive(Debug)]
@@ -154,18 +157,19 @@ impl SiteView {
         }
     }
 
-    /// A peer is not asked for a while.
-    pub(crate) fn rest(&mut self, peer: &ClusterName, until: Instant) {
-        if let Some(other) = self.others.get_mut(peer) {
-            other.rests_until = Some(until);
-        }
-    }
-
-    /// A peer is not asked again, nor believed.
-    pub(crate) fn leave(&mut self, peer: &ClusterName) {
-        if let Some(other) = self.others.get_mut(peer) {
-            other.left = true;
-        }
+    /// A peer was of no use. One that lied is not asked again, nor believed; the others rest. Several reads of one peer end
+    /// at about the same time: the longest rest counts.
+    pub(crate) fn blame(&mut self, peer: &ClusterName, trouble: &PeerTrouble, now: Instant) {
+        let Some(other) = self.others.get_mut(peer) else { return };
+        let rest = match trouble {
+            PeerTrouble::Lied => {
+                other.left = true;
+                return;
+            }
+            PeerTrouble::Slow => REST_SLOW,
+            PeerTrouble::Failed(_) | PeerTrouble::Absent(_) => REST,
+        };
+        other.rests_until = other.rests_until.max(Some(now + rest));
     }
 
     pub(crate) fn begin_read(&mut self, peer: &ClusterName) {

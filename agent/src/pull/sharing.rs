@@ -30,9 +30,6 @@ const SHARED_RANGE: u64 = 2 << 20;
 const READ: u64 = 4 << 20;
 /// How often is looked again where only time changes the answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How long a peer is not asked after a trouble with it.
-const REST_SLOW: Duration = Duration::from_secs(30);
-const REST: Duration = Duration::from_secs(5);
 
 /// What a crew needs to share.
 #[derive(Debug)]
@@ -319,22 +316,19 @@ impl Crew {
             Job::Blocks { delta, .. } => &delta.path,
         };
         let running = &sharing.running;
-        let rest = |duration| running.look(|view| view.rest(peer, Instant::now() + duration));
+        running.look(|view| view.blame(peer, trouble, Instant::now()));
         let cause = match trouble {
             PeerTrouble::Lied => {
                 tracing::warn!(%peer, %object, "a peer of this site served wrong bytes: it is left alone, the chunk comes from elsewhere");
-                running.look(|view| view.leave(peer));
                 self.recovery.meter.change(|progress| progress.corrupt_chunks += 1);
                 "WrongBytes"
             }
             PeerTrouble::Slow => {
                 tracing::info!(%peer, %object, "a peer of this site is slow: the chunk comes from elsewhere");
-                rest(REST_SLOW);
                 "Slow"
             }
             PeerTrouble::Failed(problem) | PeerTrouble::Absent(problem) => {
                 tracing::info!(%peer, %object, problem, "a peer of this site gave nothing: the chunk comes from elsewhere");
-                rest(REST);
                 "Failed"
             }
         };

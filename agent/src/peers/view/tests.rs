@@ -85,7 +85,9 @@ fn a_liar_is_neither_asked_nor_waited_for() {
     let everything = Told { verified: Bits::all(CHUNKS), ..nothing() };
     view.hear(&name("b"), everything.clone(), now);
     assert_eq!(fetchable(&view, Reason::Own, now).len(), 0);
-    view.leave(&name("b"));
+    view.blame(&name("b"), &PeerTrouble::Lied, now);
+    // Not even after it was away.
+    view.lose(&name("b"));
     view.hear(&name("b"), everything, now);
     assert_eq!(view.holder(0..1, now), None);
     assert_eq!(fetchable(&view, Reason::Own, now).len(), CHUNKS);
@@ -128,4 +130,105 @@ fn who_is_done_with_its_share_helps_while_much_is_left() {
     let most: Vec<usize> = (0..CHUNKS - SURPLUS).collect();
     view.hear(&name("b"), having(&most), now);
     assert_eq!(view.reasons(now), [Reason::Own], "the rest is begun with already");
+}
+
+#[test]
+fn a_peer_is_asked_for_a_few_things_at_once_and_only_for_what_it_has_all_of() {
+    let now = Instant::now();
+    let mut view = spoke("a", &["a", "b"], now);
+    let b = name("b");
+    view.hear(&b, having(&[7]), now);
+    assert_eq!(view.holder(7..9, now), None, "it has the first of the two");
+    assert!(!view.has(&b, &(7..9)) && view.has(&b, &(7..8)));
+    (0..READS).for_each(|_| view.begin_read(&b));
+    assert_eq!(view.holder(7..8, now), None, "it is at work");
+    view.end_read(&b);
+    assert_eq!(view.holder(7..8, now), Some(&b));
+}
+
+#[test]
+fn a_peer_that_was_of_no_use_rests_and_what_it_has_comes_from_elsewhere_meanwhile() {
+    let now = Instant::now();
+    let failed = || PeerTrouble::Failed("it ended early".to_owned());
+    let absent = PeerTrouble::Absent("nothing here".to_owned());
+    for (trouble, later, rest) in [
+        (PeerTrouble::Slow, None, REST_SLOW),
+        (PeerTrouble::Slow, Some(failed()), REST_SLOW),
+        (failed(), None, REST),
+        (absent, None, REST),
+    ] {
+        let mut view = spoke("a", &["a", "b", "c"], now);
+        let (b, c) = (name("b"), name("c"));
+        let own = fetchable(&view, Reason::Own, now)[0];
+        view.hear(&b, having(&[own]), now);
+        assert!(!fetchable(&view, Reason::Own, now).contains(&own), "it is read from its holder");
+        view.blame(&b, &trouble, now);
+        later.iter().for_each(|later| view.blame(&b, later, now));
+        let almost = now + rest - Duration::from_millis(1);
+        assert_eq!(view.holder(own..own + 1, almost), None, "{trouble}");
+        assert!(fetchable(&view, Reason::Own, almost).contains(&own), "it would be waited for: {trouble}");
+        assert_eq!(view.holder(own..own + 1, now + rest), Some(&b), "{trouble}");
+        view.hear(&c, having(&[own]), now);
+        assert_eq!(view.holder(own..own + 1, almost), Some(&c), "who is not to blame is asked: {trouble}");
+    }
+    assert!(REST < REST_SLOW);
+}
+
+#[test]
+fn who_fetches_keeps_its_share_and_who_stopped_does_not() {
+    let start = Instant::now();
+    let mut view = spoke("a", &["a", "b"], start);
+    let later = start + EXPECTED;
+    assert!(fetchable(&view, Reason::Own, later).len() < CHUNKS, "it said that it fetches");
+    view.hear(&name("b"), Told { fetching: false, ..nothing() }, later);
+    assert_eq!(fetchable(&view, Reason::Own, later).len(), CHUNKS);
+}
+
+#[test]
+fn what_is_held_up_is_taken_over_by_one_after_the_other() {
+    let names = ["a", "b", "c", "d"];
+    let start = Instant::now();
+    let views = names.map(|me| spoke(me, &names, start));
+    let takers = |times: u32| {
+        let then = start + views[0].patience() * times;
+        let mut takers = vec![0; CHUNKS];
+        for view in &views {
+            fetchable(view, Reason::Held, then).into_iter().for_each(|chunk| takers[chunk] += 1);
+        }
+        takers
+    };
+    assert_eq!(takers(1), [2; CHUNKS], "the owner, and the next one");
+    assert_eq!((takers(2), takers(3)), (vec![3; CHUNKS], vec![4; CHUNKS]));
+}
+
+#[test]
+fn patience_is_some_chunks_time_within_bounds() {
+    let start = Instant::now();
+    let holds_up = |paced: Duration, quiet: Duration| {
+        let mut view = spoke("a", &["a", "b"], start);
+        (0..200).for_each(|_| view.paced(paced));
+        view.reasons(start + quiet).contains(&Reason::Held)
+    };
+    let (second, instant) = (Duration::from_secs(1), Duration::from_millis(1));
+    for (paced, patience) in
+        [(instant, LEAST_PATIENCE), (2 * second, 6 * second), (3_600 * second, MOST_PATIENCE)]
+    {
+        let close = Duration::from_millis(10);
+        assert!(!holds_up(paced, patience - close), "{paced:?}");
+        assert!(holds_up(paced, patience + close), "{paced:?}");
+    }
+}
+
+#[test]
+fn a_chunk_that_came_is_claimed_no_more_and_the_site_got_on() {
+    let start = Instant::now();
+    let mut view = spoke("a", &["a", "b"], start);
+    view.claim(3, true);
+    assert!(view.told().claimed.get(3));
+    let later = start + view.patience();
+    assert!(view.reasons(later).contains(&Reason::Held));
+    view.verify(3, later);
+    let told = view.told();
+    assert_eq!((told.claimed.count(), told.verified.count(), told.verified.get(3)), (0, 1, true));
+    assert_eq!(view.reasons(later), [Reason::Own], "something moved");
 }
