@@ -199,17 +199,30 @@ mod tests {
     #[test]
     fn blocks_are_taken_in_order_wherever_pieces_end() {
         let bytes: Vec<u8> = (0..60).collect();
-        for piece in [1, 7, 10, 60] {
-            let (mut pieces, mut taken) = (Pieces::default(), Vec::new());
-            let mut blocks = [10, 20, 3, 27].into_iter().peekable();
-            for piece in bytes.chunks(piece) {
-                pieces.push(Bytes::copy_from_slice(piece));
-                while let Some(block) = blocks.peek().and_then(|length| pieces.take(*length)) {
-                    assert_eq!(Some(block.len()), blocks.next());
-                    taken.extend_from_slice(&block);
+        for piece in [1, 7, 10, 25, 60] {
+            // Each block as soon as it is there, as the workers do; and all of them when everything is there.
+            for at_once in [false, true] {
+                let (mut pieces, mut taken) = (Pieces::default(), Vec::new());
+                let mut blocks = [10, 20, 3, 27].into_iter().peekable();
+                let mut take = |pieces: &mut Pieces| {
+                    while let Some(block) = blocks.peek().and_then(|length| pieces.take(*length)) {
+                        assert_eq!(Some(block.len()), blocks.next());
+                        taken.extend_from_slice(&block);
+                    }
+                };
+                for piece in bytes.chunks(piece) {
+                    pieces.push(Bytes::copy_from_slice(piece));
+                    if !at_once {
+                        take(&mut pieces);
+                    }
                 }
+                take(&mut pieces);
+                assert_eq!(
+                    (taken, pieces.length),
+                    (bytes.clone(), 0),
+                    "pieces of {piece}, at once: {at_once}"
+                );
             }
-            assert_eq!((taken, pieces.length), (bytes.clone(), 0), "pieces of {piece}");
         }
     }
 }
