@@ -239,3 +239,17 @@ impl Identity {
         now.checked_add(SignedDuration::from_secs(2)).map_or(true, |soon| soon >= self.not_after)
     }
 }
+
+#[cfg(test)]
+impl Identity {
+    /// Of a spoke whose hub issued nothing to anybody else.
+    pub(crate) fn alone(cluster: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let uri = format!("{}{cluster}", nave_names::CLUSTER_URI);
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        let chain = params.self_signed(&key).unwrap().pem();
+        let (cluster, key, now) = (ClusterName::new(cluster).unwrap(), key.serialize_pem(), Timestamp::now());
+        Self { cluster, key, ca_bundle: chain.clone(), chain, not_before: now, not_after: now }
+    }
+}

@@ -20,6 +20,8 @@ pub(crate) use layout::Layout;
 pub use listen::serve;
 pub(crate) use neighbourhood::Running;
 pub use neighbourhood::{NamedPeer, Neighbourhood};
+#[cfg(test)]
+pub(crate) use read::Patience;
 pub(crate) use read::{PeerTrouble, Reading};
 pub(crate) use share::Share;
 pub(crate) use tls::PeerTlsError;

@@ -121,7 +121,7 @@ impl Neighbourhood {
         self.0.shares.subscribe()
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.0.store
     }
 
@@ -185,6 +185,15 @@ impl Neighbourhood {
     }
 }
 
+#[cfg(test)]
+impl Neighbourhood {
+    /// Reaches a peer, as it was named, over this channel.
+    pub(crate) fn reach(&self, peer: &ClusterName, channel: Channel) {
+        let address = self.0.named.borrow()[peer].address.clone();
+        self.0.channels.lock().unwrap().insert(peer.clone(), (address, channel));
+    }
+}
+
 /// Why there is no connection to a peer.
 #[derive(Debug, thiserror::Error)]
 enum DialError {
@@ -234,21 +243,10 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use nave_manifest::{FileHasher, Manifest};
-    use nave_names::{CLUSTER_URI, RelativePath};
-    use rcgen::{CertificateParams, KeyPair, SanType};
+    use nave_names::RelativePath;
 
     use super::*;
-
-    fn identity(cluster: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(format!("{CLUSTER_URI}{cluster}").try_into().unwrap())];
-        let chain = params.self_signed(&key).unwrap().pem();
-        let (cluster, key, now) = (ClusterName::new(cluster).unwrap(), key.serialize_pem(), Timestamp::now());
-        Identity { cluster, key, ca_bundle: chain.clone(), chain, not_before: now, not_after: now }
-    }
 
     /// On one thread no other task runs before the first await: what is known at once was not left to one.
     #[tokio::test]
@@ -256,7 +254,7 @@ mod tests {
         rustls::crypto::ring::default_provider().install_default().ok();
         let folder = tempfile::tempdir().unwrap();
         let site = Neighbourhood::new(Store::open(folder.path()).unwrap(), Metrics::default());
-        site.use_identity(&identity("node-1"));
+        site.use_identity(&Identity::alone("node-1"));
         let (shared, other) = (Digest::of(b"shared"), Digest::of(b"other"));
         let assigned = vec![shared.to_string()];
         let peer = v1::Peer { cluster: "node-2".into(), address: "127.0.0.1:1".into(), assigned };

@@ -355,3 +355,7 @@ async fn look_again(changes: &mut watch::Receiver<()>) {
         () = sleep(LOOK_AGAIN) => {}
     }
 }
+
+#[cfg(test)]
+#[path = "sharing_tests.rs"]
+mod tests;
