@@ -12,8 +12,9 @@ use url::Url;
 
 use super::{MAX_PATHS, UrlError, UrlSource};
 
-/// A URL is not used in the last tenth of its life, nor in its last seconds: a request has to reach S3 before the end.
-const LEAST_LIFE: Duration = Duration::from_secs(2);
+/// A URL is not used in the last tenth of its life, nor in its last seconds: a request has to reach S3 before the end. Of
+/// one that is good for a few seconds only, the first half is used.
+const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// Paths asked for at once: some seconds' worth of small files. More would expire before their turn on a thin link.
 const BATCH: usize = 500;
 const _: () = assert!(BATCH <= MAX_PATHS);
@@ -58,9 +59,7 @@ impl Urls {
         let signed = self.source.urls(&paths).await?;
         let mut known = self.known();
         for url in signed {
-            let life =
-                (url.valid_for.mul_f64(0.9)).max(url.valid_for.saturating_sub(LEAST_LIFE).min(LEAST_LIFE));
-            known.urls.insert(url.path, (url.url, asked + life));
+            known.urls.insert(url.path, (url.url, asked + used_for(url.valid_for)));
         }
         match known.urls.get(path) {
             Some((url, _)) => Ok(url.clone()),
@@ -100,5 +99,104 @@ impl Urls {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For how long a URL is used that is good for so long.
+fn used_for(valid_for: Duration) -> Duration {
+    valid_for.mul_f64(0.9).min(valid_for.saturating_sub(LAST_SECONDS)).max(valid_for / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::pull::SignedUrl;
+
+    /// Signs for so long, and notes when it was asked and for what.
+    #[derive(Debug)]
+    struct Source {
+        valid_for: Duration,
+        asked: Mutex<Vec<(Instant, Vec<RelativePath>)>>,
+    }
+
+    impl UrlSource for Source {
+        fn urls<'a>(&'a self, paths: &'a [RelativePath]) -> BoxFuture<'a, Result<Vec<SignedUrl>, UrlError>> {
+            self.asked.lock().unwrap().push((Instant::now(), paths.to_vec()));
+            let signed = paths.iter().map(|path| SignedUrl {
+                path: path.clone(),
+                url: format!("http://s3/{path}").parse().unwrap(),
+                valid_for: self.valid_for,
+            });
+            let signed = signed.collect();
+            Box::pin(async move {
+                // Somebody else may ask meanwhile.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok(signed)
+            })
+        }
+    }
+
+    fn source(valid_for: Duration) -> (Arc<Source>, Urls) {
+        let source = Arc::new(Source { valid_for, asked: Mutex::default() });
+        (Arc::clone(&source), Urls::new(source))
+    }
+
+    fn path(number: usize) -> RelativePath {
+        RelativePath::new(format!("{number:03}")).unwrap()
+    }
+
+    fn paths(of: impl IntoIterator<Item = usize>) -> Vec<RelativePath> {
+        of.into_iter().map(path).collect()
+    }
+
+    #[test]
+    fn the_last_tenth_and_the_last_seconds_of_a_url_are_not_used() {
+        let used = |seconds: u64| used_for(Duration::from_secs(seconds)).as_secs_f64();
+        assert_eq!([3_600, 900, 10, 5, 4, 1, 0].map(used), [3_240.0, 810.0, 8.0, 3.0, 2.0, 0.5, 0.0]);
+    }
+
+    #[tokio::test]
+    async fn a_url_counts_from_the_question_and_is_used_until_then() {
+        let (source, urls) = source(Duration::from_secs(900));
+        for _ in 0..3 {
+            urls.get(&path(1)).await.unwrap();
+        }
+        let asked = source.asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), 1);
+        let until = urls.known().urls[&path(1)].1;
+        assert!(until <= asked[0].0 + Duration::from_secs(810), "the answer was on its way for a while");
+        urls.known().urls.values_mut().for_each(|(_, until)| *until = Instant::now());
+        urls.get(&path(1)).await.unwrap();
+        assert_eq!(source.asked.lock().unwrap().len(), 2, "an old one is not used");
+    }
+
+    #[tokio::test]
+    async fn those_that_come_next_are_asked_for_along_and_those_that_are_done_are_not() {
+        let (source, urls) = source(Duration::from_secs(900));
+        urls.announce(paths(0..BATCH + 100).into_iter());
+        [1, 3].map(path).iter().for_each(|done| urls.finish(done));
+        urls.get(&path(2)).await.unwrap();
+        urls.get(&path(BATCH + 50)).await.unwrap();
+        let asked = source.asked.lock().unwrap().clone();
+        let first = [2, 0].into_iter().chain(4..BATCH + 2);
+        assert_eq!(asked[0].1, paths(first), "as many as are asked for at once, the next ones first");
+        let others = BATCH + 2..BATCH + 100;
+        let rest = [BATCH + 50].into_iter().chain(others.filter(|at| *at != BATCH + 50));
+        assert_eq!(asked[1].1, paths(rest));
+        let known = urls.known().urls.len();
+        urls.finish(&path(2));
+        assert_eq!(urls.known().urls.len(), known - 1, "nobody needs it any more");
+    }
+
+    #[tokio::test]
+    async fn who_asks_meanwhile_waits_for_the_same_answer() {
+        let (source, urls) = source(Duration::from_secs(900));
+        urls.announce(paths([1, 2]).into_iter());
+        let (one, two) = (path(1), path(2));
+        let (first, second) = tokio::join!(urls.get(&one), urls.get(&two));
+        assert_eq!((first.unwrap().path(), second.unwrap().path()), ("/001", "/002"));
+        assert_eq!(source.asked.lock().unwrap().len(), 1);
     }
 }
