@@ -78,18 +78,64 @@ async fn bytes_that_may_be_spent_are_the_better_ranks() {
     assert!(poll!(&mut prefetch).is_ready());
 }
 
+/// Half an hour that begins in two days.
+fn not_now() -> Limits {
+    let day = (Timestamp::now() + SignedDuration::from_hours(48)).to_zoned(TimeZone::UTC).weekday();
+    let (start, end) = (civil::time(12, 0, 0, 0), civil::time(12, 30, 0, 0));
+    let window = Window { days: vec![day], start, end, time_zone: TimeZone::UTC };
+    Limits { max_bytes_per_second: None, windows: vec![window] }
+}
+
 #[tokio::test]
 async fn a_closed_window_is_closed_to_all_who_ask() {
     let limiter = Limiter::new(8);
     assert!(limiter.is_open() && limiter.has_room());
     assert!(limiter.open().now_or_never().is_some() && limiter.closed().now_or_never().is_none());
-    // Half an hour that begins in two days.
-    let day = (Timestamp::now() + SignedDuration::from_hours(48)).to_zoned(TimeZone::UTC).weekday();
-    let (start, end) = (civil::time(12, 0, 0, 0), civil::time(12, 30, 0, 0));
-    let window = Window { days: vec![day], start, end, time_zone: TimeZone::UTC };
-    limiter.set_limits(&Limits { max_bytes_per_second: None, windows: vec![window] });
+    limiter.set_limits(&not_now());
     assert!(!limiter.is_open() && !limiter.has_room());
     assert!(limiter.open().now_or_never().is_none() && limiter.closed().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn other_limits_are_heard_by_who_waits_already() {
+    let limiter = Limiter::new(8);
+    limiter.set_limits(&not_now());
+    let mut open = pin!(limiter.open());
+    assert!(poll!(&mut open).is_pending());
+    limiter.set_limits(&Limits::default());
+    assert!(poll!(&mut open).is_ready());
+    let mut closed = pin!(limiter.closed());
+    assert!(poll!(&mut closed).is_pending());
+    limiter.set_limits(&not_now());
+    assert!(poll!(&mut closed).is_ready());
+}
+
+#[tokio::test]
+async fn a_window_ends_at_its_end_and_when_the_clock_is_set() {
+    let limiter = Limiter::new(8);
+    limiter.set_limits(&not_now());
+    let now = Instant::now();
+    // As it was found a while ago, in the window that has just ended.
+    let ended = Gate::Open(Some(Timestamp::now() - SignedDuration::from_millis(1)));
+    limiter.lock().gate = Some((ended, now));
+    assert!(!limiter.is_open());
+    // As it was found before somebody set the clock.
+    let later = Gate::Open(Some(Timestamp::now() + SignedDuration::from_hours(1)));
+    limiter.lock().gate = Some((later, now - CLOCK_CHECK));
+    assert!(!limiter.is_open());
+    let days = |days: i64| Some(Timestamp::now() + SignedDuration::from_hours(24 * days));
+    assert_eq!([clock_wait(days(2)), clock_wait(None)], [CLOCK_CHECK; 2], "the clock is looked at meanwhile");
+    assert_eq!(clock_wait(days(-1)), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn after_a_pause_no_more_comes_at_once_than_a_tenth_of_a_seconds_worth() {
+    let limiter = capped(1_000_000);
+    let mut state = limiter.lock();
+    let later = Instant::now() + Duration::from_secs(3_600);
+    assert_eq!(state.wait(later), Duration::ZERO);
+    state.tokens -= 1_100_000.0;
+    assert_eq!(state.wait(later).as_millis(), 1_000);
 }
 
 #[tokio::test]

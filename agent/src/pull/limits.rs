@@ -149,6 +149,14 @@ mod tests {
     fn windows_that_touch_are_one_and_a_clock_change_is_followed() {
         let two = limits(&[(&[], "08:00", "12:00", "UTC"), (&[], "12:00", "13:00", "UTC")]);
         assert_eq!(two.gate(at("2026-11-24T09:00:00Z")), Gate::Open(Some(at("2026-11-24T13:00:00Z"))));
+        let within = limits(&[(&[], "08:00", "12:00", "UTC"), (&[], "09:00", "10:00", "UTC")]);
+        assert_eq!(within.gate(at("2026-11-24T09:30:00Z")), Gate::Open(Some(at("2026-11-24T12:00:00Z"))));
+        let whole_days = limits(&[(&["Tue"], "08:00", "08:00", "UTC")]);
+        assert_eq!(whole_days.gate(at("2026-11-25T07:59:59Z")), Gate::Open(Some(at("2026-11-25T08:00:00Z"))));
+        assert_eq!(
+            whole_days.gate(at("2026-11-25T08:00:00Z")),
+            Gate::Closed(Some(at("2026-12-01T08:00:00Z")))
+        );
         // Berlin goes from 02:00 to 03:00 on 2026-03-29.
         let spring = limits(&[(&[], "01:00", "04:00", "Europe/Berlin")]);
         assert_eq!(spring.gate(at("2026-03-29T00:30:00Z")), Gate::Open(Some(at("2026-03-29T02:00:00Z"))));

@@ -122,12 +122,7 @@ impl Queue {
     /// Blocks of the delta up to a gap between them, or up to `length` bytes.
     pub(super) fn take_blocks(&mut self, length: u64) -> Option<Job> {
         let (delta, rest) = self.delta.as_mut()?;
-        let first = rest.front()?.record;
-        let follows = |pair: (&Rebuild, &Rebuild)| {
-            pair.0.record.end() == pair.1.record.offset
-                && pair.1.record.end() <= first.offset.saturating_add(length)
-        };
-        let count = 1 + rest.iter().zip(rest.iter().skip(1)).take_while(|pair| follows(*pair)).count();
+        let count = run_of(rest, length)?;
         Some(Job::Blocks { delta: Arc::clone(delta), blocks: rest.drain(..count).collect() })
     }
 
@@ -233,3 +228,17 @@ impl Queue {
         self.spans.iter().map(|(file, _, _)| file)
     }
 }
+
+/// How many of these blocks lie one after the other in the delta, and in at most `length` bytes of it; one always does.
+fn run_of(blocks: &VecDeque<Rebuild>, length: u64) -> Option<usize> {
+    let first = blocks.front()?.record;
+    let follows = |pair: (&Rebuild, &Rebuild)| {
+        pair.0.record.end() == pair.1.record.offset
+            && pair.1.record.end() <= first.offset.saturating_add(length)
+    };
+    Some(1 + blocks.iter().zip(blocks.iter().skip(1)).take_while(|pair| follows(*pair)).count())
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -92,3 +92,7 @@ impl Recovery {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

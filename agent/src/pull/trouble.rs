@@ -226,6 +226,69 @@ mod tests {
     }
 
     #[test]
+    fn each_status_has_its_class() {
+        let class = |status: u16| {
+            let status = StatusCode::from_u16(status).unwrap();
+            match classify("a", &HeaderMap::new(), status, "<Code>Why</Code>", Timestamp::UNIX_EPOCH) {
+                Failure::Stop(error) => error.to_string(),
+                Failure::Retry(trouble) => format!("again: {trouble}"),
+            }
+        };
+        for (statuses, words) in [
+            (&[404, 410][..], "version is broken: object a is not there"),
+            (&[412], "version is broken: object a was changed while it was pulled"),
+            (&[416], "version is broken: object a is shorter than it should be"),
+            (&[429, 503], "again: S3 is overloaded"),
+            (&[408, 500, 501, 502, 504, 599], "again: S3 failed with status"),
+            (&[400, 401, 403, 409, 451], "again: S3 refuses the URL with status"),
+            (&[204, 301, 307], "again: S3 answered something else: status"),
+        ] {
+            for status in statuses {
+                assert!(class(*status).starts_with(words), "{status}: {}", class(*status));
+            }
+        }
+        let head = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
+        let failure = classify("a", &head, StatusCode::SERVICE_UNAVAILABLE, "", Timestamp::UNIX_EPOCH);
+        let Failure::Retry(Trouble::Throttled { retry_after, .. }) = failure else { panic!("{failure:?}") };
+        assert_eq!(retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn who_signs_may_say_no_for_good_or_be_away() {
+        let refused = UrlError::Refused { reason: "NotAssigned".into(), message: "it is not".into() };
+        assert!(matches!(refused.into(), Failure::Stop(error) if error.reason() == "NotAssigned"));
+        let away = UrlError::Unavailable("the session is away".into());
+        assert!(matches!(away.into(), Failure::Retry(Trouble::NoUrl(_))));
+    }
+
+    #[test]
+    fn a_streak_of_one_kind_ends_and_right_bytes_begin_a_new_one() {
+        let short = || Trouble::Short { missing: 1 };
+        let mut streak = Streak::default();
+        let waits: Vec<_> = (0..4).map(|_| streak.next("a", &short(), 0.0).unwrap()).collect();
+        assert!(waits.is_sorted_by(|before, after| *before * 2 == *after), "{waits:?}");
+        streak.broken();
+        assert_eq!(streak.next("a", &short(), 0.0).unwrap(), waits[0]);
+        for (trouble, reason) in [
+            (Trouble::Refused { status: 403, message: String::new() }, "AccessDenied"),
+            (Trouble::Wrong("another range".into()), "VersionBroken"),
+            (Trouble::Untrusted("it is self-signed".into()), "CertificateNotTrusted"),
+        ] {
+            let mut streak = Streak::default();
+            for _ in 0..2 {
+                assert!((0..4).all(|_| streak.next("a", &trouble, 0.0).is_ok()));
+                streak.broken();
+            }
+            assert!((0..4).all(|_| streak.next("a", &trouble, 0.0).is_ok()));
+            assert_eq!(streak.next("a", &trouble, 0.0).unwrap_err().reason(), reason);
+        }
+        let mut streak = Streak::default();
+        for trouble in [Trouble::Corrupt, Trouble::WindowClosed] {
+            assert_eq!(streak.next("a", &trouble, 0.0).unwrap(), Duration::ZERO, "{trouble}");
+        }
+    }
+
+    #[test]
     fn a_clock_that_is_off_is_named_in_the_refusal() {
         let now: Timestamp = "2026-11-25T15:00:00Z".parse().unwrap();
         let refusal = |date: &str| {

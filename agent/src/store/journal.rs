@@ -93,6 +93,12 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_the_part_does_not_have_ends_the_journal() {
+        let (header, bytes) = journal(&[3, 7, 1]);
+        assert_eq!(read(&header, &bytes, 7), (vec![3], header.len() + RECORD));
+    }
+
+    #[test]
     fn another_parts_journal_names_nothing() {
         let (_, bytes) = journal(&[1, 2, 3]);
         assert_eq!(read(&header(&Digest::of(b"part"), 43), &bytes, 100), (vec![], 0));
