@@ -12,6 +12,7 @@ mod killing;
 mod objects;
 mod process;
 mod serving;
+mod sharing_blocks;
 mod site;
 mod storage;
 mod telling;
