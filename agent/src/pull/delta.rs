@@ -268,3 +268,31 @@ pub(super) const fn is_about_the_object(error: &PullError) -> bool {
         | PullError::Client(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nave_manifest::FileHasher;
+
+    use super::*;
+
+    #[test]
+    fn after_some_blocks_that_were_of_no_use_the_rest_is_not_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = FileHasher::new(RelativePath::new("model.bin").unwrap()).finish();
+        let delta = Delta {
+            path: catalog_path(),
+            size: 1,
+            records: Vec::new(),
+            base: Manifest::new(vec![empty]).unwrap(),
+            store: Store::open(folder.path()).unwrap(),
+            scratch: Mutex::default(),
+            refused: AtomicU32::new(0),
+            given_up: AtomicBool::new(false),
+        };
+        for times in 1..=MAX_REFUSED {
+            assert!(!delta.is_given_up());
+            delta.note_refused(&format!("refusal {times}"));
+        }
+        assert!(delta.is_given_up());
+    }
+}

@@ -242,4 +242,35 @@ mod tests {
             assert_eq!(parse_content_range(bad), None, "{bad}");
         }
     }
+
+    fn body<'a>(limiter: &'a Limiter, meter: &'a Meter, left: u64) -> Body<'a> {
+        let stream = futures::stream::iter([Ok(Bytes::from_static(b"12345"))]).boxed();
+        let rank = Rank { priority: crate::pull::Priority::Serve, size: 1 };
+        Body { stream, whole: false, left: Some(left), limiter, meter, rank, stall: Duration::from_secs(15) }
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_where_it_should_and_when_the_window_does() {
+        let limiter = Limiter::new(8);
+        let meter = Meter::new(tokio::sync::watch::channel(crate::pull::Progress::default()).0);
+        let mut right = body(&limiter, &meter, 5);
+        assert_eq!(right.next().await, Ok(Some(Bytes::from_static(b"12345"))));
+        assert_eq!(right.next().await, Ok(None));
+        let more = body(&limiter, &meter, 4).next().await;
+        assert!(matches!(&more, Err(Trouble::Wrong(what)) if what.contains("more bytes")), "{more:?}");
+        let mut less = body(&limiter, &meter, 7);
+        less.next().await.unwrap();
+        assert_eq!(less.next().await, Err(Trouble::Short { missing: 2 }));
+        limiter.set_limits(&crate::pull::recovery::tests::closed());
+        assert_eq!(body(&limiter, &meter, 5).next().await, Err(Trouble::WindowClosed));
+    }
+
+    #[tokio::test]
+    async fn the_signature_in_a_url_is_in_no_words() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let failed = Client::new().get("http://127.0.0.1:1/model.bin?X-Amz-Signature=secret").send().await;
+        let trouble = failed_connection(failed.unwrap_err());
+        let words = format!("{trouble} {trouble:?}");
+        assert!(words.contains("onnect") && !words.contains("secret"), "{words}");
+    }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, poll};
-use jiff::{SignedDuration, civil, tz::TimeZone};
+use jiff::SignedDuration;
 
 use super::*;
-use crate::pull::Window;
+use crate::pull::recovery::tests::closed;
 
 const SERVE: Rank = Rank { priority: Priority::Serve, size: 10 };
 const PREFETCH: Rank = Rank { priority: Priority::Prefetch, size: 1 };
@@ -78,20 +78,12 @@ async fn bytes_that_may_be_spent_are_the_better_ranks() {
     assert!(poll!(&mut prefetch).is_ready());
 }
 
-/// Half an hour that begins in two days.
-fn not_now() -> Limits {
-    let day = (Timestamp::now() + SignedDuration::from_hours(48)).to_zoned(TimeZone::UTC).weekday();
-    let (start, end) = (civil::time(12, 0, 0, 0), civil::time(12, 30, 0, 0));
-    let window = Window { days: vec![day], start, end, time_zone: TimeZone::UTC };
-    Limits { max_bytes_per_second: None, windows: vec![window] }
-}
-
 #[tokio::test]
 async fn a_closed_window_is_closed_to_all_who_ask() {
     let limiter = Limiter::new(8);
     assert!(limiter.is_open() && limiter.has_room());
     assert!(limiter.open().now_or_never().is_some() && limiter.closed().now_or_never().is_none());
-    limiter.set_limits(&not_now());
+    limiter.set_limits(&closed());
     assert!(!limiter.is_open() && !limiter.has_room());
     assert!(limiter.open().now_or_never().is_none() && limiter.closed().now_or_never().is_some());
 }
@@ -99,21 +91,21 @@ async fn a_closed_window_is_closed_to_all_who_ask() {
 #[tokio::test]
 async fn other_limits_are_heard_by_who_waits_already() {
     let limiter = Limiter::new(8);
-    limiter.set_limits(&not_now());
+    limiter.set_limits(&closed());
     let mut open = pin!(limiter.open());
     assert!(poll!(&mut open).is_pending());
     limiter.set_limits(&Limits::default());
     assert!(poll!(&mut open).is_ready());
-    let mut closed = pin!(limiter.closed());
-    assert!(poll!(&mut closed).is_pending());
-    limiter.set_limits(&not_now());
-    assert!(poll!(&mut closed).is_ready());
+    let mut ended = pin!(limiter.closed());
+    assert!(poll!(&mut ended).is_pending());
+    limiter.set_limits(&closed());
+    assert!(poll!(&mut ended).is_ready());
 }
 
 #[tokio::test]
 async fn a_window_ends_at_its_end_and_when_the_clock_is_set() {
     let limiter = Limiter::new(8);
-    limiter.set_limits(&not_now());
+    limiter.set_limits(&closed());
     let now = Instant::now();
     // As it was found a while ago, in the window that has just ended.
     let ended = Gate::Open(Some(Timestamp::now() - SignedDuration::from_millis(1)));

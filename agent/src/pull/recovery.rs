@@ -95,4 +95,4 @@ impl Recovery {
 
 #[cfg(test)]
 #[path = "recovery_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -51,7 +51,7 @@ fn refused() -> Trouble {
 }
 
 /// A window that is closed for two days at least.
-fn closed() -> Limits {
+pub(in crate::pull) fn closed() -> Limits {
     let day = (Timestamp::now() + SignedDuration::from_hours(48)).to_zoned(TimeZone::UTC).weekday();
     let (start, end) = (civil::time(12, 0, 0, 0), civil::time(12, 30, 0, 0));
     let window = Window { days: vec![day], start, end, time_zone: TimeZone::UTC };

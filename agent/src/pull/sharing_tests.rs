@@ -10,7 +10,6 @@ use std::{
 
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream};
 use hyper_util::rt::TokioIo;
-use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use nave_manifest::FileHasher;
 use nave_names::RelativePath;
 use nave_proto::v1::{
@@ -28,7 +27,9 @@ use crate::{
     identity::Identity,
     metrics::Metrics,
     peers::Patience,
-    pull::{Limits, Priority, Progress, PullRequest, Puller, SignedUrl, UrlError, UrlSource, Window},
+    pull::{
+        Priority, Progress, PullRequest, Puller, SignedUrl, UrlError, UrlSource, recovery::tests::closed,
+    },
     store::{Staging, Store},
 };
 
@@ -222,14 +223,6 @@ impl Site {
     }
 }
 
-/// A window that is closed for two days at least.
-fn closed() -> Limits {
-    let day = (Timestamp::now() + SignedDuration::from_hours(48)).to_zoned(TimeZone::UTC).weekday();
-    let (start, end) = (civil::time(12, 0, 0, 0), civil::time(12, 30, 0, 0));
-    let window = Window { days: vec![day], start, end, time_zone: TimeZone::UTC };
-    Limits { max_bytes_per_second: None, windows: vec![window] }
-}
-
 /// A pull for which `first` says that it has everything, and nobody else has anything. Goes on when `first` is known to be
 /// of no use, and does not ask it for ever.
 async fn pull_beside(
@@ -246,7 +239,7 @@ async fn pull_beside(
     // Long enough to ask it again ten times at least.
     tokio::time::sleep(10 * IMPATIENT.answer).await;
     let asked = site.asked("first");
-    assert!((1..=READERS as u64).contains(&asked), "{manner:?}: asked {asked} times");
+    assert!(asked <= READERS as u64, "{manner:?}: asked {asked} times");
     pull
 }
 
@@ -281,18 +274,18 @@ async fn a_peer_that_was_of_no_use_is_left_alone_and_its_chunks_come_from_elsewh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_chunk_is_read_from_one_who_has_it() {
-    let mut site = Site::new(9 * MIB, PATIENT);
+    let mut site = Site::new(5 * MIB, PATIENT);
     let holding = |chunks: &[usize]| site.holding(chunks.iter().copied(), false);
-    let [even, odd] = [holding(&[0, 2, 4, 6, 8]), holding(&[1, 3, 5, 7])];
+    let [even, odd] = [holding(&[0, 2, 4]), holding(&[1, 3])];
     site.name(&[("even", Manner::Honest, even), ("odd", Manner::Honest, odd)]);
     let done = site.pull().await;
     assert_eq!((done.trouble.as_str(), done.corrupt_chunks), ("", 0));
-    assert_eq!((site.asked("even"), site.asked("odd")), (5, 4));
+    assert_eq!((site.asked("even"), site.asked("odd")), (3, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_that_follow_one_another_are_read_together_and_by_all_readers_from_all_holders() {
-    let mut site = Site::new(32 * MIB, PATIENT);
+    let mut site = Site::new(16 * MIB, PATIENT);
     let all = || site.holding(0..site.chunks(), false);
     let (one, other) = (all(), all());
     site.name(&[("one", Manner::Honest, one), ("other", Manner::Honest, other)]);
@@ -301,5 +294,5 @@ async fn chunks_that_follow_one_another_are_read_together_and_by_all_readers_fro
     let (one, other) = (site.asked("one"), site.asked("other"));
     assert!(one > 0 && other > 0, "{one} and {other}");
     // Four chunks each, but for the two ends that a beginning in the middle makes.
-    assert!((8..=10).contains(&(one + other)), "{one} and {other}");
+    assert!((4..=6).contains(&(one + other)), "{one} and {other}");
 }

@@ -123,3 +123,7 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     paths.sort_unstable();
     Ok(paths)
 }
+
+#[cfg(test)]
+#[path = "keeping_tests.rs"]
+mod tests;

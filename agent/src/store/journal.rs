@@ -99,6 +99,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_record_is_the_end() {
+        let (header, mut bytes) = journal(&[3, 4, 5]);
+        bytes[header.len() + RECORD] ^= 1;
+        assert_eq!(read(&header, &bytes, 7), (vec![3], header.len() + RECORD));
+    }
+
+    #[test]
     fn another_parts_journal_names_nothing() {
         let (_, bytes) = journal(&[1, 2, 3]);
         assert_eq!(read(&header(&Digest::of(b"part"), 43), &bytes, 100), (vec![], 0));
