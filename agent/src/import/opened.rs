@@ -115,3 +115,21 @@ pub(super) fn open_file(dir: &Path, name: &str) -> Result<Option<(File, u64)>, I
 pub(super) const fn unreadable(path: PathBuf, source: io::Error) -> ImportError {
     ImportError::Read { path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_signed_is_foreign_and_what_was_signed_otherwise_is_damaged() {
+        let [signed, other] = [&b"signed"[..], b"other"].map(Digest::of);
+        let mut files = BTreeMap::from([(RelativePath::new(BUNDLE_FILE).unwrap(), signed)]);
+        let reason = |taken: Result<(), ImportError>| taken.unwrap_err().reason().to_owned();
+        assert_eq!(reason(take(&mut files, "part-00001.nave", signed)), "SignedFilesDiffer");
+        assert!(take(&mut files, BUNDLE_FILE, signed).is_ok() && files.is_empty());
+        // A good signature of something else is none of this bundle.
+        assert_eq!(reason(take(&mut files, BUNDLE_FILE, signed)), "SignedFilesDiffer");
+        files.insert(RelativePath::new(BUNDLE_FILE).unwrap(), signed);
+        assert_eq!(reason(take(&mut files, BUNDLE_FILE, other)), "PartDamaged");
+    }
+}

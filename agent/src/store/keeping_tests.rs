@@ -206,3 +206,22 @@ fn a_journal_is_gone_on_with_behind_its_last_good_record_and_forgotten_as_a_whol
     part.record(2).unwrap();
     assert_eq!(open().1, [2]);
 }
+
+#[test]
+fn what_lies_under_a_name_is_compared_with_it_and_what_has_no_name_is_found() {
+    let kept = Kept::new();
+    let [one, other] = [1, 2].map(|byte| kept.hold(&[file("a", byte, 2)]));
+    let path = kept.store.manifest_path(&one);
+    fs::remove_file(&path).unwrap();
+    fs::copy(kept.store.manifest_path(&other), &path).unwrap();
+    assert_eq!(kept.store.manifest(&one).unwrap_err().reason(), "StoreDamaged");
+    let stranger = kept.store.dir().join("blobs/00/stranger");
+    fs::create_dir_all(stranger.parent().unwrap()).unwrap();
+    fs::write(&stranger, b"whose?").unwrap();
+    let found = kept.store.verify(false).unwrap().findings;
+    let found: Vec<_> = found.iter().map(|finding| (finding.file.as_str(), finding.problem)).collect();
+    assert_eq!(
+        found,
+        [(path.to_str().unwrap(), "wrong digest"), (stranger.to_str().unwrap(), "unknown name")]
+    );
+}
