@@ -3,9 +3,9 @@
 //! lines of JSON answer; who hangs up has interrupted the import.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, Permissions},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -102,6 +102,8 @@ impl Door {
         let path = socket(state_dir);
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // It may have been there, made by another.
+            fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -12,7 +12,7 @@ use std::{
 
 use nave_delta::{Catalog, Decoder, Index, Offer, Record, catalog_path, delta_path, tail_limit};
 use nave_manifest::Manifest;
-use nave_names::RelativePath;
+use nave_names::{Digest, RelativePath};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -150,18 +150,23 @@ pub(super) async fn find(
             return Ok(None);
         }
     };
-    let most = tail_limit(target);
-    let is_useful = |offer: &&Offer| {
-        held.binary_search(&offer.base).is_ok() && offer.index_size < missing && offer.index_size <= most
-    };
-    let mut offers: Vec<_> = catalog.offers().iter().filter(is_useful).collect();
-    offers.sort_by_key(|offer| offer.size);
-    for offer in offers {
+    for offer in useful(catalog.offers(), &held, missing, tail_limit(target)) {
         if let Some(delta) = open(recovery, store, target, offer).await? {
             return Ok(Some(delta));
         }
     }
     Ok(None)
+}
+
+/// The deltas from a version that is held (`held` is sorted) whose index alone does not cost more bytes than `missing`, nor
+/// `most`; the smallest first.
+fn useful<'a>(offers: &'a [Offer], held: &[Digest], missing: u64, most: u64) -> Vec<&'a Offer> {
+    let is_useful = |offer: &&Offer| {
+        held.binary_search(&offer.base).is_ok() && offer.index_size < missing && offer.index_size <= most
+    };
+    let mut offers: Vec<_> = offers.iter().filter(is_useful).collect();
+    offers.sort_by_key(|offer| offer.size);
+    offers
 }
 
 /// Fetches the index of a delta and compares it with both versions.
@@ -294,5 +299,25 @@ mod tests {
             delta.note_refused(&format!("refusal {times}"));
         }
         assert!(delta.is_given_up());
+    }
+
+    #[test]
+    fn the_smallest_delta_from_what_is_held_is_tried_first_and_no_index_costs_more_than_it_saves() {
+        let mut held = [Digest::of(b"held"), Digest::of(b"held too"), Digest::of(b"held as well")];
+        let offer = |base: Digest, size, index_size| Offer { base, size, index_size };
+        let offers = [
+            offer(held[0], 900, 100),
+            offer(Digest::of(b"gone"), 100, 10),
+            offer(held[1], 500, 100),
+            offer(held[2], 200, 150),
+        ];
+        held.sort_unstable();
+        let sizes = |missing, most| {
+            useful(&offers, &held, missing, most).iter().map(|offer| offer.size).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(10_000, 150), [200, 500, 900]);
+        assert_eq!(sizes(10_000, 149), [500, 900], "an index that is too large to hold");
+        assert_eq!(sizes(101, 150), [500, 900]);
+        assert_eq!(sizes(100, 150), [0; 0], "to fetch what is missing costs no more");
     }
 }

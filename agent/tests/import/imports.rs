@@ -1,12 +1,12 @@
 //! Bundles that are right: whole ones, and ones that build upon what the site has.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use nave_agent::store::Store;
 use nave_agent_plan::Imports;
 use serde_json::json;
 
-use crate::maker::{MIB, Maker, Model, Site, noise};
+use crate::maker::{Load, MIB, Maker, Model, Site, noise};
 
 fn first() -> Model {
     Model::new(
@@ -53,6 +53,21 @@ fn a_bundle_fills_the_store_and_again_it_is_there_already() {
     let kept: serde_json::Value = serde_json::from_str(&text).unwrap();
     let imports: Imports = serde_json::from_value(kept["content"].clone()).unwrap();
     assert!(imports.waiting().contains(&first().manifest().digest()));
+}
+
+/// The spoke that is asked for it has to check it against the policy's key, and may have no network then.
+#[test]
+fn the_signature_of_a_version_comes_with_it_also_to_one_that_is_there() {
+    let site = Site::new();
+    let version = first().manifest().digest();
+    let held = || Store::open(site.path("state/store")).unwrap().signature(&version).unwrap();
+    let bundle = Maker::new(5).carry(&first(), None).write(&site.path("unsigned"), &site.key, |_| {});
+    site.import(&bundle);
+    assert_eq!(held(), None);
+    let load = Load { signature: b"a signature".to_vec(), ..Load::of(&first(), None, BTreeMap::new()) };
+    let bundle = Maker::new(6).load(load).write(&site.path("signed"), &site.key, |_| {});
+    assert_eq!(site.import(&bundle)["versions"][0]["alreadyThere"], true);
+    assert_eq!(held().as_deref(), Some(&b"a signature"[..]));
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Load {
     pub(crate) version: &'static str,
     pub(crate) manifest: Vec<u8>,
     pub(crate) size: u64,
+    /// Its `model.sig`; empty = none.
+    pub(crate) signature: Vec<u8>,
     pub(crate) base: Option<Base>,
     /// The object.
     pub(crate) delta: Vec<u8>,
@@ -89,6 +91,7 @@ impl Load {
             version: model.version,
             manifest: manifest.to_canonical_bytes(),
             size: manifest.total_size(),
+            signature: Vec::new(),
             base: base.map(named),
             delta: Vec::new(),
             index: 0,
@@ -134,7 +137,7 @@ impl Maker {
 
     /// Carries exactly this.
     pub(crate) fn load(mut self, load: Load) -> Self {
-        let Load { version, manifest, size, base, delta, index, chunks, bytes } = load;
+        let Load { version, manifest, size, signature, base, delta, index, chunks, bytes } = load;
         self.bundle.versions.push(Version {
             namespace: "default".parse().unwrap(),
             model: "vit".parse().unwrap(),
@@ -144,14 +147,15 @@ impl Maker {
             base,
             contents: Contents {
                 manifest_bytes: manifest.len() as u64,
+                signature_bytes: signature.len() as u64,
+                signature_digest: (!signature.is_empty()).then(|| Digest::of(&signature)),
                 delta_bytes: delta.len() as u64,
                 delta_index_bytes: index as u64,
                 chunk_bytes: bytes.len() as u64,
                 chunks,
-                ..Contents::default()
             },
         });
-        self.stream.extend([manifest, delta, bytes].concat());
+        self.stream.extend([manifest, signature, delta, bytes].concat());
         self
     }
 
