@@ -119,12 +119,19 @@ async fn a_folder_is_verified_against_a_manifest() {
     assert!(nave_agent(&server, &to).output().await.unwrap().status.success());
     let manifest = folder.path().join("manifest.json");
     std::fs::write(&manifest, manifest_of(&files).to_canonical_bytes()).unwrap();
-    let verify = || {
+    let verify_as = |digest: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nave-agent"));
-        let ended = command.arg("verify").arg(&to).arg("--manifest").arg(&manifest).output().unwrap();
-        (ended.status.code(), String::from_utf8(ended.stdout).unwrap())
+        command.arg("verify").arg(&to).arg("--manifest").arg(&manifest).args(digest);
+        let ended = command.output().unwrap();
+        (ended.status.code(), String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap())
     };
+    let verify = || verify_as(&[]);
     assert_eq!(verify().0, Some(0));
+    let digest = manifest_of(&files).digest().to_string();
+    assert_eq!(verify_as(&["--digest", &digest]).0, Some(0));
+    let other = nave_names::Digest::of(b"another version's manifest").to_string();
+    let (code, text) = verify_as(&["--digest", &other]);
+    assert!(code == Some(3) && text.contains(&digest) && text.contains(&other), "{code:?} {text}");
     std::fs::write(to.join("extra.py"), "import os").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", to.join("link")).unwrap();
     std::fs::remove_file(to.join("config/preprocessor.json")).unwrap();
