@@ -187,6 +187,13 @@ async fn e2e_fleet_wire_tells_differences_and_takes_refusals_of_one_entry() -> R
     assert_eq!(delta.entries.len(), 1, "what did not change is not said again");
     assert_eq!(delta.removed.iter().map(|key| &*key.version).collect::<Vec<_>>(), ["1"]);
 
+    // A spoke whose ledger is another than the hub thinks cannot take a difference over: it gets all of it.
+    let wrong_base =
+        DesiredAck { reason: "WrongBase".into(), accepted: false, ..accepted(&delta, Vec::new()) };
+    session.say(Message::DesiredAck(wrong_base)).await?;
+    let whole = told(&mut session, "b", "2").await?;
+    assert_eq!((whole.base_generation, whole.entries.len()), (0, 3), "{whole:?}");
+
     let refusal = EntryRefusal {
         key: delta.entries[0].key.clone(),
         reason: "RuntimeUnknown".into(),
