@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use kube::{
     Api, ResourceExt as _,
@@ -15,7 +15,9 @@ use nave_crds::{
 };
 use nave_proto::{
     PROTOCOL,
-    v1::{SpokeHello, Standing, hub_message, standing::State},
+    v1::{
+        DesiredEntry, SpokeHello, Standing, UrlRequest, hub_message, spoke_message::Message, standing::State,
+    },
 };
 use nave_tests::{
     HubSettings, Progress, Stack, StackSettings, eventually,
@@ -83,6 +85,8 @@ async fn e2e_fleet_consent_is_given_on_the_open_stream_and_revocation_ends_it() 
     assert_eq!(status.code(), Code::Aborted, "{status}");
     assert_eq!(second.desired().await?.generation, desired.generation, "told again: it holds nothing");
 
+    consent("false").await?;
+    gets_nothing_more(&mut second, &desired.entries[0]).await?;
     stack.kubectl.run(&["nave", "revoke", "bridge-a12"]).await?;
     let (status, said) = second.ended().await?;
     assert!(status.code() == Code::PermissionDenied && status.message().contains("revoked"), "{status}");
@@ -91,6 +95,30 @@ async fn e2e_fleet_consent_is_given_on_the_open_stream_and_revocation_ends_it() 
     let mut refused = Wire::open(&hub, &own, wire::hello()).await?;
     assert_eq!(state_of(&refused.hello), State::Revoked, "told even then");
     assert_eq!(refused.ended().await?.0.code(), Code::PermissionDenied);
+    Ok(())
+}
+
+/// Consent that is withdrawn is no order to delete: the spoke hears of it, and then of nothing more. What it was told to
+/// hold it cannot fetch any more either.
+async fn gets_nothing_more(session: &mut Wire, entry: &DesiredEntry) -> Result<()> {
+    let stands = session.wait_for("its standing", standing).await?;
+    assert_eq!(stands.state(), State::NotAccepted);
+    let key = entry.key.clone().unwrap_or_default();
+    let request = UrlRequest {
+        request_id: 7,
+        namespace: key.namespace,
+        model: key.model,
+        version: key.version,
+        manifest_digest: entry.manifest_digest.clone(),
+        paths: vec!["weights.bin".into()],
+    };
+    session.say(Message::UrlRequest(request)).await?;
+    let Some(hub_message::Message::UrlResponse(urls)) = session.next().await? else {
+        bail!("no answer came")
+    };
+    assert_eq!((urls.error_reason.as_str(), urls.error.as_str()), ("NotAssigned", &*stands.message));
+    let quiet = tokio::time::timeout(Duration::from_secs(4), session.next()).await;
+    assert!(quiet.is_err(), "it is told nothing more, but: {quiet:?}");
     Ok(())
 }
 
