@@ -29,6 +29,8 @@ use crate::{OnRemoval, Serving, Transfer};
 #[kube(printcolumn(name = "At", type_ = "date", json_path = ".status.history[0].at"))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase")]
+// Atomic, as the status: the hub alone writes them.
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ClusterAssignmentSpec {
     /// Counts the changes of `entries`; never goes down.
     #[serde(default)]
@@ -92,6 +94,7 @@ pub enum Action {
 /// What the spoke said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ClusterAssignmentStatus {
     /// The generation that the spoke has in its ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]

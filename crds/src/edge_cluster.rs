@@ -81,8 +81,10 @@ pub enum TaintEffect {
 }
 
 /// What the hub knows of a spoke.
+// Atomic: the hub alone writes it, and a list of which of its fields the hub owns would be half of the object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct EdgeClusterStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
