@@ -8,6 +8,7 @@
 pub(crate) mod testing;
 
 mod reflect;
+mod sharing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::reflect::KindWatch;
+use self::{reflect::KindWatch, sharing::Shares};
 
 /// Changes that a reader may lag behind before it is told to look at everything again ([`broadcast`]'s `Lagged`).
 /// A change is 32 bytes: this is 512 KiB, and holds a burst of one change for each of 10,000 clusters.
@@ -204,7 +205,7 @@ impl World {
 
     fn spawn<K>(&self, kind: Kind, writer: Writer<K>, stop: &CancellationToken)
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = ()> + Shares + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let reflector = KindWatch::new(kind, self, writer);
         tokio::spawn(stop.clone().run_until_cancelled_owned(reflector.run()));

@@ -19,7 +19,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
-use super::{Change, Key, Kind, Undecodable, World};
+use super::{
+    Change, Key, Kind, Undecodable, World,
+    sharing::{Shares, Sharing},
+};
 
 /// One kind's watch, store and place to report to.
 pub(super) struct KindWatch<K>
@@ -33,11 +36,12 @@ where
     changes: broadcast::Sender<Change>,
     undecodable: Undecodable,
     synced: watch::Sender<BTreeSet<Kind>>,
+    sharing: Sharing,
 }
 
 impl<K> KindWatch<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Shares + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     pub(super) fn new(kind: Kind, world: &World, writer: Writer<K>) -> Self {
         Self {
@@ -48,6 +52,7 @@ where
             changes: world.changes.clone(),
             undecodable: Arc::clone(&world.undecodable),
             synced: world.synced.clone(),
+            sharing: Sharing::default(),
         }
     }
 
@@ -111,11 +116,12 @@ where
     }
 
     /// The object, without what nobody here reads; or nothing and a mark that names it.
-    fn decoded(&self, key: &Key, object: DeserializeGuard<K>) -> Option<K> {
+    fn decoded(&mut self, key: &Key, object: DeserializeGuard<K>) -> Option<K> {
         match object.0 {
             Ok(mut object) => {
                 // A third of a small object's size, and of no use to a reader.
                 object.meta_mut().managed_fields = None;
+                object.share(&mut self.sharing);
                 self.mark(key, None);
                 Some(object)
             }
@@ -186,7 +192,7 @@ fn warn_of(kind: Kind, error: &watcher::Error) {
 #[cfg(test)]
 mod tests {
     use kube::runtime::reflector;
-    use nave_crds::EdgeCluster;
+    use nave_crds::{ClusterAssignment, EdgeCluster};
 
     use super::*;
     use crate::watch::testing;
@@ -220,6 +226,30 @@ mod tests {
         assert_eq!(named, ["a"]);
         watch.take(Event::Delete(cluster("a", "FromAFutureRelease")));
         assert!(world.cluster("a").is_none() && world.undecodable().is_empty());
+    }
+
+    #[tokio::test]
+    async fn clusters_that_are_asked_the_same_hold_one_entry() {
+        let (mut world, _) = testing::world();
+        let (reader, writer) = reflector::store();
+        world.assignments = reader;
+        let mut watch = KindWatch::new(Kind::Assignment, &world, writer);
+        let assignment = |name: &str| -> DeserializeGuard<ClusterAssignment> {
+            let entry = serde_json::json!({"namespace": "n", "policy": "p", "model": "m", "action": "Wait"});
+            let value = serde_json::json!({
+                "apiVersion": "nave.dev/v1alpha1", "kind": "ClusterAssignment", "metadata": {"name": name},
+                "spec": {"generation": 1, "entries": [entry]}
+            });
+            serde_json::from_value(value).unwrap()
+        };
+        watch.take(Event::Apply(assignment("a")));
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(assignment("a")));
+        watch.take(Event::InitApply(assignment("b")));
+        watch.take(Event::InitDone);
+        watch.take(Event::Apply(assignment("c")));
+        let entry = |name| Arc::clone(&world.assignment(name).unwrap().spec.entries[0]);
+        assert!(Arc::ptr_eq(&entry("a"), &entry("b")) && Arc::ptr_eq(&entry("a"), &entry("c")));
     }
 
     #[tokio::test]
