@@ -165,7 +165,6 @@ impl Planner {
         drop(telling);
         // Apply the other statuses (client required).
         let shown = self.applier.statuses(&mut self.observed, paced.then).await;
-        self.wrote_statuses(&begun.stored, &shown.stored);
         // Apply counts of versions (client required).
         let (counted, counts_at) = self.write_counts(now).await;
         // Tell people, once what they are told is stored (client required).
@@ -195,19 +194,20 @@ impl Planner {
             .collect()
     }
 
-    fn pace(&self, plan: &Decisions, now: Instant) -> Paced {
+    fn pace(&mut self, plan: &Decisions, now: Instant) -> Paced {
         let mut paced = Paced::default();
         for (key, status) in &plan.policy_status {
             let stored =
                 self.observed.plan_world().policies().get(key).and_then(|policy| policy.status.as_ref());
-            if starts_something(stored, status) {
-                paced.first.push((key.clone(), status.clone()));
+            let wait = self.policy_pace.wait_until(key, now).filter(|_| !is_material(stored, status));
+            if let Some(at) = wait {
+                paced.again_at = earlier(paced.again_at, Some(at));
                 continue;
             }
-            match self.policy_pace.wait_until(key, now).filter(|_| !is_material(stored, status)) {
-                None => paced.then.push((key.clone(), status.clone())),
-                Some(at) => paced.again_at = earlier(paced.again_at, Some(at)),
-            }
+            // Whatever comes of it: one that is gone, but not for the watch yet, is not asked for at every report.
+            self.policy_pace.wrote(key, now);
+            let when = if starts_something(stored, status) { &mut paced.first } else { &mut paced.then };
+            when.push((key.clone(), status.clone()));
         }
         paced
     }
@@ -231,11 +231,6 @@ impl Planner {
             writes.push(assignment_write(cluster, stored, spec));
         }
         writes
-    }
-
-    fn wrote_statuses(&mut self, begun: &BTreeSet<PolicyKey>, shown: &BTreeSet<PolicyKey>) {
-        let now = Instant::now();
-        begun.iter().chain(shown).for_each(|key| self.policy_pace.wrote(key, now));
     }
 
     async fn write_counts(&mut self, now: Instant) -> (apply::Outcome, Option<Instant>) {

@@ -206,6 +206,32 @@ async fn what_an_unreadable_policy_placed_stays() {
     assert_eq!(lines(&asked), [""; 0]);
 }
 
+fn changed(kind: Kind, name: &str) -> Change {
+    Change::Object(Key { kind, namespace: "".into(), name: name.into() })
+}
+
+/// Spokes go on reporting, and each report is a plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_gone_but_not_for_the_watch_is_not_asked_for_at_each_report() {
+    let (mut world, mut stores) = unstarted(&["a", "b", "c"]);
+    let (asked, gone) = (Asked::default(), Arc::new(Mutex::new(false)));
+    let is_gone = Arc::clone(&gone);
+    world.client = testing::server(&asked, move |line, body| {
+        if line == POLICY && *is_gone.lock().unwrap() { refusal(404) } else { stored(line, body) }
+    });
+    let mut planner = planner(world);
+    planner.round().await;
+    lines(&asked);
+    *gone.lock().unwrap() = true;
+    planner.policy_pace = Pace::new();
+    for (name, expected) in [("a", &[POLICY][..]), ("b", &[])] {
+        stores.clusters.apply_watcher_event(&Event::Apply(cluster(name, "False")));
+        planner.observed.take(&changed(Kind::Cluster, name));
+        planner.round().await;
+        assert_eq!(lines(&asked), expected, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_that_move_again_at_once_are_written_later() {
     let (mut world, mut stores) = unstarted(&["a", "b"]);
@@ -216,7 +242,6 @@ async fn counts_that_move_again_at_once_are_written_later() {
     let mut told = asked.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
     told.retain(|body| body["metadata"]["name"] == "a");
     assert_eq!(lines(&asked), [POLICY, NEW, NEW, VERSION]);
-    let changed = |kind, name: &str| Change::Object(Key { kind, namespace: "".into(), name: name.into() });
     // As if both had been written in a minute, however slow this test is.
     let in_a_minute = Instant::now() + Duration::from_secs(60);
     planner.policy_pace.wrote(&PolicyKey::new("vision", "p"), in_a_minute);
