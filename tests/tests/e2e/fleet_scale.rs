@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use kube::{Api, api::ListParams};
-use nave_crds::{ClusterAssignment, PlacementPolicy, PlacementPolicyStatus};
+use nave_crds::{ClusterAssignment, EdgeCluster, PlacementPolicy, PlacementPolicyStatus};
 use nave_tests::{
     HubSettings, Progress, Stack, StackSettings, eventually,
     fleet::{Fleet, api},
@@ -93,6 +93,14 @@ async fn e2e_fleet_a_quiet_fleet_writes_nothing_but_lease_renewals() -> Result<(
         // Changed twice, with reports before and after: they are not kept by the API server, and do not come back.
         let kept = assignment.metadata.managed_fields;
         assert!(kept.is_none(), "{:?}: {kept:?}", assignment.metadata.name);
+    }
+    let stored: Api<EdgeCluster> = Api::all(client.clone());
+    for cluster in stored.list(&ListParams::default()).await?.items {
+        // Of an EdgeCluster people own parts; of the hub's part it is enough to know that it is the hub's.
+        let mut kept = cluster.metadata.managed_fields.into_iter().flatten();
+        let hubs = kept.find(|entry| entry.manager.as_deref() == Some("nave-gateway"));
+        let fields = hubs.and_then(|entry| entry.fields_v1).map(|fields| fields.0);
+        assert_eq!(fields, Some(json!({"f:status": {}})), "{:?}", cluster.metadata.name);
     }
 
     let before = api::ApiWrites::read(&client).await?;

@@ -2,6 +2,7 @@
 //! watch of the API server shows it, and until they are told.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use serde_json::json;
 use tokio::task::AbortHandle;
 
 use crate::{
-    process, publish_small, quantile,
+    bare, process, publish_small, quantile,
     table::Table,
     thousand::{SPOKES, Thousand},
 };
@@ -26,52 +27,129 @@ use crate::{
 const ROUNDS: usize = 10;
 const LOOK: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(120);
+/// The API server keeps what was written in the last 75 s, some 7 kB of memory for each write, and whenever it collects
+/// garbage it walks through all of that: after a minute of such rounds it does so for a second or more. Two rounds in turns,
+/// one of the hub's and one of a bare client's, that begin this far apart leave it as it is in a fleet that is not rolled
+/// out to every few seconds.
+const APART: Duration = Duration::from_secs(40);
+
+/// One kind of rounds.
+struct Row {
+    clusters: usize,
+    /// None of them has an assignment.
+    new: bool,
+    /// Apart, in turns with a bare client; or one right after the other.
+    apart: bool,
+    what: &'static str,
+}
+
+const ROWS: [Row; 5] = [
+    Row { clusters: 100, new: true, apart: false, what: "100 of 1,000 that had no assignment" },
+    Row { clusters: SPOKES, new: true, apart: true, what: "all 1,000 that had no assignment" },
+    Row { clusters: 100, new: false, apart: false, what: "100 of 1,000 that had one" },
+    Row { clusters: SPOKES, new: false, apart: true, what: "all 1,000 that had one" },
+    Row { clusters: SPOKES, new: true, apart: false, what: "all 1,000 that had none, round after round" },
+];
 
 pub(crate) async fn measure(stack: &mut Stack, thousand: &Thousand, table: &mut Table) -> anyhow::Result<()> {
-    let shares = Shares::of(stack);
-    let client = &thousand.client;
     publish_small(stack, "assigned", "1.0").await?;
+    let client = thousand.client.clone();
     let written = Written::watch(client.clone());
-    let policies: Api<PlacementPolicy> = Api::namespaced(client.clone(), "default");
-    for (count, new, what) in [
-        (100, true, "100 of 1,000 that had no assignment"),
-        (SPOKES, true, "all 1,000 that had no assignment"),
-        (100, false, "100 of 1,000 that had one"),
-        (SPOKES, false, "all 1,000 that had one"),
-    ] {
-        let (mut assigned, mut told, mut spent) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..=ROUNDS {
-            if new {
-                forget(client).await?;
-            }
-            shares.rest().await?;
-            let name = format!("bench-{count}-{new}-{round}");
-            let policy = serde_json::from_value(policy(&name, count))?;
-            let (began, before) = (Instant::now(), shares.so_far()?);
-            policies.create(&PostParams::default(), &policy).await?;
-            let all = async {
-                tokio::join!(written.told.wait_for(&name, count), thousand.fleet.told.wait_for(&name, count))
-            };
-            let (wrote, heard) = tokio::time::timeout(LIMIT, all).await?;
-            let last = |times: std::collections::BTreeMap<String, Instant>| times.into_values().max();
-            // The first round warms up; of those that shall have an assignment it creates them.
-            if let (Some(wrote), Some(heard), 1..) = (last(wrote), last(heard), round) {
-                assigned.push(wrote.duration_since(began));
-                told.push(heard.duration_since(began));
-                spent.push(shares.since(&before)?);
-            }
-            policies.delete(&name, &DeleteParams::default()).await?;
-            empty(client).await?;
-        }
-        let show = |samples: &mut Vec<Duration>| {
-            let (p50, p90) = (quantile(samples, 0.5), quantile(samples, 0.9));
-            format!("{} ms / {} ms ({} rounds)", p50.as_millis(), p90.as_millis(), samples.len())
-        };
-        table.row(&format!("policy created to written, {what}, p50 / p90"), show(&mut assigned))?;
-        table.row(&format!("policy created to told, {what}, p50 / p90"), show(&mut told))?;
-        table.row(&format!("processor time until then, {what}"), shares.say(&spent))?;
+    let mut rounds = Rounds { client, thousand, written, shares: Shares::of(stack), last: Instant::now() };
+    for row in &ROWS {
+        rounds.row(row, table).await?;
     }
     Ok(())
+}
+
+/// What the rounds have in common.
+struct Rounds<'a> {
+    client: Client,
+    thousand: &'a Thousand,
+    written: Written,
+    shares: Shares,
+    /// When the last one began.
+    last: Instant,
+}
+
+/// What one round took.
+struct Took {
+    written: Duration,
+    told: Duration,
+    /// By each process.
+    spent: Vec<Duration>,
+}
+
+impl Rounds<'_> {
+    async fn row(&mut self, row: &Row, table: &mut Table) -> anyhow::Result<()> {
+        let (mut took, mut bare) = (Vec::new(), Vec::new());
+        // The first round warms up; of those that shall have an assignment it creates them.
+        for round in 0..=ROUNDS {
+            let measured = self.round(row, round).await?;
+            took.extend((round > 0).then_some(measured));
+            if row.apart {
+                self.rest(APART).await?;
+                let measured = match row.new {
+                    true => bare::created(&self.client).await?,
+                    false => bare::changed(&self.client).await?,
+                };
+                bare.extend((round > 0).then_some(measured));
+            }
+        }
+        let what = row.what;
+        let mut show = |measure: &str, samples: Vec<Duration>| table.row(measure, quantiles(samples));
+        show(
+            &format!("policy created to written, {what}, p50 / p90"),
+            took.iter().map(|round| round.written).collect(),
+        )?;
+        show(
+            &format!("policy created to told, {what}, p50 / p90"),
+            took.iter().map(|round| round.told).collect(),
+        )?;
+        if row.apart {
+            let does = if row.new { "creates 1,000" } else { "changes 1,000" };
+            show(&format!("in turns with them, a bare client {does}, p50 / p90"), bare)?;
+        }
+        let spent: Vec<_> = took.into_iter().map(|round| round.spent).collect();
+        table.row(&format!("processor time until then, {what}"), self.shares.say(&spent))
+    }
+
+    async fn round(&mut self, row: &Row, round: usize) -> anyhow::Result<Took> {
+        if row.new {
+            forget(&self.client).await?;
+        }
+        self.rest(if row.apart { APART } else { Duration::ZERO }).await?;
+        let policies: Api<PlacementPolicy> = Api::namespaced(self.client.clone(), "default");
+        let name = format!("bench-{}-{}-{}-{round}", row.clusters, row.new, row.apart);
+        let policy = serde_json::from_value(policy(&name, row.clusters))?;
+        let (began, before) = (self.last, self.shares.so_far()?);
+        policies.create(&PostParams::default(), &policy).await?;
+        let all = async {
+            let told = &self.thousand.fleet.told;
+            tokio::join!(self.written.told.wait_for(&name, row.clusters), told.wait_for(&name, row.clusters))
+        };
+        let (wrote, heard) = tokio::time::timeout(LIMIT, all).await?;
+        let spent = self.shares.since(&before)?;
+        let since = |times: BTreeMap<String, Instant>| {
+            times.into_values().max().map_or(Duration::ZERO, |last| last.duration_since(began))
+        };
+        policies.delete(&name, &DeleteParams::default()).await?;
+        empty(&self.client).await?;
+        Ok(Took { written: since(wrote), told: since(heard), spent })
+    }
+
+    /// Until nothing is left to do of what was before, and the last round began that long ago.
+    async fn rest(&mut self, apart: Duration) -> anyhow::Result<()> {
+        self.shares.rest().await?;
+        tokio::time::sleep_until((self.last + apart).into()).await;
+        self.last = Instant::now();
+        Ok(())
+    }
+}
+
+fn quantiles(mut samples: Vec<Duration>) -> String {
+    let (p50, p90) = (quantile(&mut samples, 0.5), quantile(&mut samples, 0.9));
+    format!("{} ms / {} ms ({} rounds)", p50.as_millis(), p90.as_millis(), samples.len())
 }
 
 /// The processes that take part, which share this machine's cores.

@@ -94,7 +94,6 @@ async fn main() -> anyhow::Result<()> {
             hub::idle(&mut stack, &mut table).await?;
         }
         if wanted(Part::Assigned) {
-            bare::measure(&thousand.client, &mut table).await?;
             assigned::measure(&mut stack, &thousand, &mut table).await?;
         }
         if wanted(Part::Labels) {
