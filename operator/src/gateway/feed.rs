@@ -29,7 +29,7 @@ impl Feed {
                 change = changes.recv() => change,
             };
             match change {
-                Ok(Change::Object(key)) => match key.kind {
+                Ok(Change::Object(key) | Change::Deleted(key, _)) => match key.kind {
                     Kind::Cluster | Kind::Assignment => self.look_at(&key.name),
                     // A spoke hears of versions and policies through its assignment.
                     Kind::Policy | Kind::Version => {}

@@ -78,6 +78,7 @@ impl Observed {
     pub fn take(&mut self, change: &Change) {
         match change {
             Change::Object(key) => self.take_object(key),
+            Change::Deleted(key, version) => self.take_deletion(key, *version),
             Change::Relisted(kind) => self.take_kind(*kind),
         }
     }
@@ -192,6 +193,15 @@ impl Observed {
         }
     }
 
+    /// A store that shows a write of ours and the object's end at once is not behind.
+    fn take_deletion(&mut self, key: &Key, version: Option<u64>) {
+        let is_later = |(written, _): &(u64, Instant)| version.is_some_and(|version| version > *written);
+        if self.written.get(key).is_some_and(is_later) {
+            self.written.remove(key);
+        }
+        self.take_object(key);
+    }
+
     fn set_cluster(&mut self, name: &str, found: Option<Arc<EdgeCluster>>) {
         if same(self.plan_world.clusters().get(name), found.as_ref()) {
             return;
@@ -302,82 +312,5 @@ fn in_namespace(kind: Kind, namespace: &str, name: &str) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use kube::runtime::watcher::Event;
-    use nave_crds::ClusterAssignmentSpec;
-
-    use super::*;
-    use crate::watch::testing;
-
-    fn assignment(generation: i64, version: &str) -> ClusterAssignment {
-        let mut assignment =
-            ClusterAssignment::new("a", ClusterAssignmentSpec { generation, entries: vec![] });
-        assignment.metadata.resource_version = Some(version.to_owned());
-        assignment
-    }
-
-    fn generation(observed: &Observed) -> Option<i64> {
-        observed.assignment("a").map(|assignment| assignment.spec.generation)
-    }
-
-    fn changed() -> Change {
-        Change::Object(plain(Kind::Assignment, "a"))
-    }
-
-    #[tokio::test]
-    async fn a_store_that_lags_behind_our_own_write_is_not_believed() {
-        let (world, mut writers) = testing::world();
-        let mut observed = Observed::new(world);
-        observed.wrote_assignment(assignment(2, "20"), Instant::now());
-        writers.assignments.apply_watcher_event(&Event::Apply(assignment(1, "9")));
-        observed.take(&changed());
-        assert_eq!(generation(&observed), Some(2), "9 is older than 20, though not as text");
-        writers.assignments.apply_watcher_event(&Event::Apply(assignment(3, "21")));
-        observed.take(&changed());
-        assert_eq!(generation(&observed), Some(3), "another wrote after us");
-        writers.assignments.apply_watcher_event(&Event::Delete(assignment(3, "22")));
-        observed.take(&changed());
-        assert_eq!(generation(&observed), None);
-    }
-
-    #[tokio::test]
-    async fn a_write_that_never_shows_up_is_given_up() {
-        let (world, _writers) = testing::world();
-        let mut observed = Observed::new(world);
-        let wrote = Instant::now();
-        observed.wrote_assignment(assignment(1, "20"), wrote);
-        observed.take(&changed());
-        assert_eq!(generation(&observed), Some(1), "not seen yet is not deleted");
-        assert_eq!(observed.settle(wrote + UNSEEN_FOR / 2), Some(wrote + UNSEEN_FOR));
-        assert_eq!(observed.settle(wrote + UNSEEN_FOR), None);
-        assert_eq!(generation(&observed), None);
-    }
-
-    #[tokio::test]
-    async fn a_new_list_takes_out_what_is_gone() {
-        let (world, mut writers) = testing::world();
-        writers.assignments.apply_watcher_event(&Event::Apply(assignment(1, "9")));
-        writers.policies.apply_watcher_event(&Event::InitDone);
-        let mut observed = Observed::new(world);
-        assert_eq!(generation(&observed), Some(1));
-        writers.assignments.apply_watcher_event(&Event::Init);
-        writers.assignments.apply_watcher_event(&Event::InitDone);
-        observed.take(&Change::Relisted(Kind::Assignment));
-        assert_eq!(generation(&observed), None);
-        assert!(observed.take_touched().assignments.contains("a"));
-    }
-
-    #[tokio::test]
-    async fn who_missed_changes_takes_in_everything() {
-        let (world, mut writers) = testing::world();
-        let mut changes = world.changes.subscribe();
-        let mut observed = Observed::new(world);
-        writers.assignments.apply_watcher_event(&Event::Apply(assignment(1, "9")));
-        let other = Change::Object(plain(Kind::Assignment, "b"));
-        while changes.len() <= testing::CHANGES_KEPT {
-            observed.stores.changes.send(other.clone()).unwrap();
-        }
-        observed.take_waiting(&mut changes);
-        assert_eq!(generation(&observed), Some(1));
-    }
-}
+#[path = "observed_tests.rs"]
+mod tests;

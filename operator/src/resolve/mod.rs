@@ -84,9 +84,9 @@ pub async fn run(
                 Err(error) => tracing::error!(%error, "an attempt to resolve a version panicked"),
             },
             change = changes.recv() => match change {
-                Ok(Change::Object(key)) if key.kind != Kind::Version => {}
+                Ok(Change::Object(key) | Change::Deleted(key, _)) if key.kind != Kind::Version => {}
                 Ok(Change::Relisted(kind)) if kind != Kind::Version => {}
-                Ok(Change::Object(_) | Change::Relisted(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                Ok(Change::Object(_) | Change::Deleted(..) | Change::Relisted(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
                     resolver.refresh(Instant::now());
                 }
                 Err(broadcast::error::RecvError::Closed) => return,

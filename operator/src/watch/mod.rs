@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::{reflect::KindWatch, sharing::Shares};
 
 /// Changes that a reader may lag behind before it is told to look at everything again ([`broadcast`]'s `Lagged`).
-/// A change is 32 bytes: this is 512 KiB, and holds a burst of one change for each of 10,000 clusters.
+/// A change is 56 bytes: this is 896 KiB, and holds a burst of one change for each of 10,000 clusters.
 const CHANGES_KEPT: usize = 16_384;
 
 /// The kinds that the hub watches.
@@ -73,8 +73,10 @@ pub struct Key {
 /// What changed. The stores hold the new state already when a reader gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The object is new, different, or gone: the store says which.
+    /// The object is new, or different: the store says how.
     Object(Key),
+    /// The object was deleted, and may be there again. With the resourceVersion of the deletion, if that is a number.
+    Deleted(Key, Option<u64>),
     /// The kind was listed anew: anything may have changed, deletions included.
     Relisted(Kind),
 }

@@ -88,11 +88,13 @@ where
             }
             Event::Delete(object) => {
                 let key = self.key(&object);
+                let version =
+                    object.meta().resource_version.as_ref().and_then(|version| version.parse().ok());
                 self.mark(&key, None);
                 if let Some(object) = object.0.ok().or_else(|| self.last_decodable(&key)) {
                     self.writer.apply_watcher_event(&Event::Delete(object));
                 }
-                self.tell(Change::Object(key));
+                self.tell(Change::Deleted(key, version));
             }
             Event::Init => {
                 let kind = self.kind;
@@ -272,6 +274,10 @@ mod tests {
         watch.take(Event::Apply(cluster("a", "NoSelect")));
         let Change::Object(key) = changes.recv().await.unwrap() else { panic!("not an object") };
         assert_eq!((key.kind, &*key.name), (Kind::Cluster, "a"));
+        let mut last = cluster("a", "NoSelect");
+        last.meta_mut().resource_version = Some("7".to_owned());
+        watch.take(Event::Delete(last));
+        assert_eq!(changes.recv().await.unwrap(), Change::Deleted(key, Some(7)));
         watch.take(Event::InitDone);
         assert_eq!(changes.recv().await.unwrap(), Change::Relisted(Kind::Cluster));
     }

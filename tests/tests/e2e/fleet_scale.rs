@@ -98,7 +98,9 @@ async fn e2e_fleet_a_quiet_fleet_writes_nothing_but_lease_renewals() -> Result<(
     for cluster in stored.list(&ListParams::default()).await?.items {
         // Of an EdgeCluster people own parts; of the hub's part it is enough to know that it is the hub's.
         let mut kept = cluster.metadata.managed_fields.into_iter().flatten();
-        let hubs = kept.find(|entry| entry.manager.as_deref() == Some("nave-gateway"));
+        let hubs = kept.find(|entry| {
+            (entry.manager.as_deref(), entry.subresource.as_deref()) == (Some("nave-gateway"), Some("status"))
+        });
         let fields = hubs.and_then(|entry| entry.fields_v1).map(|fields| fields.0);
         assert_eq!(fields, Some(json!({"f:status": {}})), "{:?}", cluster.metadata.name);
     }
