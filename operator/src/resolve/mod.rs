@@ -86,7 +86,8 @@ pub async fn run(
             change = changes.recv() => match change {
                 Ok(Change::Object(key) | Change::Deleted(key, _)) if key.kind != Kind::Version => {}
                 Ok(Change::Relisted(kind)) if kind != Kind::Version => {}
-                Ok(Change::Object(_) | Change::Deleted(..) | Change::Relisted(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                Ok(Change::Object(_) | Change::Deleted(..) | Change::Relisted(_))
+                | Err(broadcast::error::RecvError::Lagged(_)) => {
                     resolver.refresh(Instant::now());
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
