@@ -145,24 +145,32 @@ impl Planner {
 
     /// Puts a version in, or a newer one in its place.
     pub fn upsert_version(&mut self, object: Arc<ModelVersion>) {
+        let key = VersionKey::of(&object);
         let version = Arc::new(Version::new(object));
-        let before = self.versions.insert(VersionKey::of(&version.object), Arc::clone(&version));
-        self.versions_changed([before, Some(version)]);
+        let before = self.versions.get(&key);
+        if before.is_some_and(|before| before.says_the_same_as(&version)) {
+            return;
+        }
+        let before = self.versions.insert(key, Arc::clone(&version));
+        self.catalogue.put(Arc::clone(&version));
+        self.version_changed(before.as_ref(), Some(&version));
     }
 
     /// Takes a version out.
     pub fn remove_version(&mut self, key: &VersionKey) {
         let before = self.versions.remove(key);
-        self.versions_changed([before, None]);
+        self.version_changed(before.as_ref(), None);
     }
 
-    fn versions_changed(&mut self, changed: [Option<Arc<Version>>; 2]) {
-        self.catalogue = Catalogue::new(self.versions.values().cloned());
-        for name in changed.into_iter().flatten().map(|version| version.name()) {
+    fn version_changed(&mut self, before: Option<&Arc<Version>>, after: Option<&Arc<Version>>) {
+        if let Some(before) = before {
+            self.catalogue.take(before);
+        }
+        let names = [before, after].into_iter().flatten().map(|version| version.name());
+        for name in names.collect::<BTreeSet<_>>() {
             for slot in self.policies.values_mut() {
                 if slot.policy.key.namespace == name.namespace && slot.policy.model() == name.model {
-                    slot.version_changed(&self.catalogue);
-                    self.stale.extend(slot.all_asked().map(|(name, _)| Arc::clone(name)));
+                    self.stale.extend(slot.version_changed(&self.catalogue, &name.version));
                 }
             }
         }
@@ -185,7 +193,10 @@ impl Planner {
     fn put_policies(&mut self, policies: &[Arc<Policy>]) {
         // So many share one walk over the clusters; what a walk holds twice stays small beside what the planner keeps.
         const AT_ONCE: usize = 64;
-        for some in policies.chunks(AT_ONCE) {
+        // Those with the same expressions in one, as far as it goes.
+        let mut alike = policies.to_vec();
+        alike.sort_by(|a, b| a.object.spec.placement.cel.cmp(&b.object.spec.placement.cel));
+        for some in alike.chunks(AT_ONCE) {
             let slots = Slot::some(some, &self.catalogue, self.spokes.values());
             self.policies.extend(slots.into_iter().map(|slot| (slot.policy.key.clone(), slot)));
         }
@@ -340,5 +351,47 @@ impl Planner {
 
     fn desk<'a>(&'a self, spoke: &'a Spoke) -> Desk<'a> {
         Desk { cluster: &spoke.cluster, stored: &spoke.assignment, catalogue: &self.catalogue }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn version(name: &str, ready: &str, serving: i64) -> Arc<ModelVersion> {
+        let object = json!({
+            "metadata": {"namespace": "n", "name": name},
+            "spec": {"model": "m", "version": name, "source": {"s3": {"bucket": "b", "prefix": "p"}}},
+            "status": {"manifestDigest": "sha256:1", "clusters": {"assigned": serving, "serving": serving},
+                "conditions": [{"type": "Ready", "status": ready, "reason": "R", "message": "",
+                    "lastTransitionTime": "2026-11-01T00:00:00Z"}]},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn on_how_many_clusters_a_version_is_decides_nothing() {
+        let cluster = json!({"metadata": {"name": "a"}, "spec": {"accepted": true}});
+        let policy = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"model": {"name": "m", "version": "1"}}});
+        let world = World::new(
+            [Arc::new(serde_json::from_value(cluster).unwrap())],
+            [version("1", "True", 0)],
+            [Arc::new(serde_json::from_value(policy).unwrap())],
+            [],
+        );
+        let mut planner = Planner::new(&world);
+        planner.decide(Timestamp::UNIX_EPOCH);
+        let concerns = |planner: &Planner| {
+            let stale = matches!(&planner.stale, Stale::These(names) if names.contains("a"));
+            (planner.policies.values().any(Slot::is_due), stale)
+        };
+        planner.upsert_version(version("1", "True", 1));
+        assert_eq!(concerns(&planner), (false, false));
+        planner.upsert_version(version("2", "True", 0));
+        assert_eq!(concerns(&planner), (true, false), "a rollout may go back to it, but nobody has it");
+        planner.upsert_version(version("1", "False", 1));
+        assert_eq!(concerns(&planner), (true, true));
     }
 }

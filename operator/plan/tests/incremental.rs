@@ -62,7 +62,8 @@ fn change() -> impl Strategy<Value = String> {
         1 => (1..90u8).prop_map(|minutes| format!("at +{minutes}m")),
         3 => (policy(), 1..3u8).prop_map(|(name, version)| format!("policy {name} version={version}")),
         1 => policy().prop_map(|name| format!("policy {name} priority=1")),
-        1 => prop::sample::select(vec!["version m 2 withdrawn", "version m 1 size=20", "version m 1", "version k 1 unready"])
+        1 => prop::sample::select(vec!["version m 2 withdrawn", "version m 1 size=20", "version m 1", "version k 1 unready",
+                "version m 1 serving=1", "version m 2 serving=2", "version m 3"])
             .prop_map(str::to_owned),
     ]
 }
@@ -316,6 +317,16 @@ fn rare_changes_are_planned_as_from_scratch() {
                 ("cluster c9 load=4 free=50", false),
                 ("cluster c10 free=1", true),
             ],
+        ),
+        (
+            "the target turns out to be too large for one that nobody has asked yet",
+            ["", "", ""],
+            &[("cluster c9 free=5", false), ("version m 1 size=20", true)],
+        ),
+        (
+            "the version that a rollout leaves behind was made anew, and is another",
+            ["  rollout: {maxConcurrent: 1}", "", ""],
+            &[("policy p version=2", true), ("version m 1 digest=sha256:another", true)],
         ),
     ];
     all_told_apart(rows);

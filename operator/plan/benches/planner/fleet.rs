@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use nave_crds::{
-    Action, ClusterAssignment, ClusterAssignmentSpec, EdgeCluster, ModelVersion, PlacementPolicy,
+    Action, ClusterAssignment, ClusterAssignmentSpec, EdgeCluster, ModelVersion, ModelVersionClusters,
+    PlacementPolicy,
 };
 use nave_operator_plan::{Plan, World};
 use serde_json::{Value, json};
@@ -157,6 +158,23 @@ fn version(number: usize) -> Arc<ModelVersion> {
                 "lastTransitionTime": "2026-09-01T00:00:00Z"}]},
     });
     Arc::new(serde_json::from_value(object).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// A policy's version, once it is written on how many clusters it is.
+pub(crate) fn counted(number: usize, serving: i64) -> Arc<ModelVersion> {
+    let mut version = ModelVersion::clone(&version(number));
+    if let Some(status) = &mut version.status {
+        status.clusters = Some(ModelVersionClusters { serving, ..ModelVersionClusters::default() });
+    }
+    Arc::new(version)
+}
+
+/// Another version of a policy's model.
+pub(crate) fn another(number: usize) -> Arc<ModelVersion> {
+    let mut version = ModelVersion::clone(&version(number));
+    version.metadata.name = Some(format!("m{number}-2"));
+    version.spec.version = "2".to_owned();
+    Arc::new(version)
 }
 
 fn policy(number: usize, kind: Kind) -> Arc<PlacementPolicy> {

@@ -11,7 +11,7 @@ use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
 use criterion::{BenchmarkId, Criterion};
 use fleet::Kind;
 use nave_crds::{Action, Phase};
-use nave_operator_plan::{Planner, World};
+use nave_operator_plan::{Planner, VersionKey, World};
 
 /// Whole fleets at once.
 fn from_scratch(criterion: &mut Criterion) {
@@ -68,10 +68,15 @@ fn one_change(criterion: &mut Criterion) {
             // Before one that is chosen leaves: who takes its place is not stored here.
             Happening::BystanderLeavesOrJoins,
             Happening::LeavesOrJoins,
+            Happening::IsCounted,
+            Happening::VersionComesOrGoes,
         ];
-        // Where everybody is chosen there is no bystander.
-        let there =
-            |change: &Happening| kind == Kind::Hundred || *change != Happening::BystanderLeavesOrJoins;
+        // Where everybody is chosen there is no bystander; and versions are the same to all kinds.
+        let there = |change: &Happening| match change {
+            Happening::BystanderLeavesOrJoins => kind == Kind::Hundred,
+            Happening::IsCounted | Happening::VersionComesOrGoes => kind == Kind::Everywhere,
+            Happening::Reports | Happening::GoesOrComes | Happening::LeavesOrJoins => true,
+        };
         let changes = changes.into_iter().filter(there);
         for change in changes {
             let size = format!("{clusters} clusters, {policies} policies {whom}");
@@ -81,7 +86,10 @@ fn one_change(criterion: &mut Criterion) {
                 let number = match change {
                     Happening::BystanderLeavesOrJoins => *bystander,
                     Happening::Reports => *told,
-                    Happening::GoesOrComes | Happening::LeavesOrJoins => *chosen,
+                    Happening::GoesOrComes
+                    | Happening::LeavesOrJoins
+                    | Happening::IsCounted
+                    | Happening::VersionComesOrGoes => *chosen,
                 };
                 let now = fleet::start() + jiff::SignedDuration::from_hours(1);
                 let changes = change.both(world, number);
@@ -125,13 +133,15 @@ impl Settled {
     }
 }
 
-/// What happens to one cluster, and is undone.
+/// What happens to one cluster or version, and is undone.
 #[derive(Clone, Copy, PartialEq)]
 enum Happening {
     Reports,
     GoesOrComes,
     LeavesOrJoins,
     BystanderLeavesOrJoins,
+    IsCounted,
+    VersionComesOrGoes,
 }
 
 type Change = Box<dyn Fn(&mut Planner)>;
@@ -143,6 +153,8 @@ impl Happening {
             Self::GoesOrComes => "a spoke's connection goes, or comes",
             Self::LeavesOrJoins => "a cluster leaves, or joins",
             Self::BystanderLeavesOrJoins => "one that no policy chose leaves, or joins",
+            Self::IsCounted => "on how many clusters a version is is written",
+            Self::VersionComesOrGoes => "a version that no policy names comes, or goes",
         }
     }
 
@@ -161,6 +173,18 @@ impl Happening {
             Self::GoesOrComes => [connection(false), connection(true)],
             Self::LeavesOrJoins | Self::BystanderLeavesOrJoins => {
                 [Box::new(move |planner| planner.remove_cluster(&name)), connection(true)]
+            }
+            Self::IsCounted => [1, 2].map(|serving| -> Change {
+                let version = fleet::counted(0, serving);
+                Box::new(move |planner| planner.upsert_version(Arc::clone(&version)))
+            }),
+            Self::VersionComesOrGoes => {
+                let version = fleet::another(0);
+                let key = VersionKey::of(&version);
+                [
+                    Box::new(move |planner| planner.upsert_version(Arc::clone(&version))),
+                    Box::new(move |planner| planner.remove_version(&key)),
+                ]
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use nave_crds::{Action, EntryStatus, TaintEffect};
+use nave_crds::{Action, EntryStatus, Phase, TaintEffect};
 
 use super::{
     cel::Verdict,
@@ -30,6 +30,8 @@ pub(crate) struct Member {
     held: Option<Box<Held>>,
     /// Where the spoke's rows for the policy's model are.
     rows: Rows,
+    /// What the spoke said of the target. Of nearly all nothing else is asked, and its rows lie far away in memory.
+    pub(crate) target: Option<Reported>,
     /// PreferNoSelect taints that the policy does not tolerate.
     pub(crate) prefer_no_select: u32,
     /// Whether it is fit, as far as other policies and clusters do not matter. A chosen one may be told nothing for now.
@@ -42,6 +44,19 @@ pub(crate) struct Member {
     pub(crate) asked: Asked,
     /// Decided: the rollout counts it without looking.
     pub(crate) rest: Option<Rest>,
+}
+
+/// What a spoke said of one version of a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reported {
+    pub(crate) phase: Phase,
+    pub(crate) since: Timestamp,
+}
+
+impl Reported {
+    fn of(row: &EntryStatus) -> Self {
+        Self { phase: row.phase, since: row.since.0 }
+    }
 }
 
 /// Whether a cluster is selected.
@@ -147,13 +162,16 @@ impl Member {
         }
         let held = if chosen { Held::of(entries.clone(), policy) } else { Held::default() };
         let tolerations = &policy.object.spec.placement.tolerations;
+        let rows = spoke.assignment.rows_of(&policy.key.namespace, policy.model());
+        let target = spoke.assignment.rows_in(&rows).find(|row| row.version == policy.target());
         let avoided = untolerated(spoke.cluster.taints(), tolerations, TaintEffect::PreferNoSelect);
         Some(Self {
             matched,
             chosen,
             serve_entries: entries.filter(|entry| entry.action == Action::Serve).count(),
             held: (!held.is_empty()).then(|| Box::new(held)),
-            rows: spoke.assignment.rows_of(&policy.key.namespace, policy.model()),
+            rows,
+            target: target.map(Reported::of),
             prefer_no_select: u32::try_from(avoided.count()).unwrap_or(u32::MAX),
             verdict: judge_beside(policy, version, spoke, chosen, said),
             hold: None,
@@ -209,9 +227,9 @@ impl Member {
         self.spoke.assignment.rows_in(&self.rows)
     }
 
-    /// The spoke's row for one version of it.
-    pub(crate) fn row(&self, version: &str) -> Option<&EntryStatus> {
-        self.rows().find(|row| row.version == version)
+    /// What the spoke said of one version of it.
+    pub(crate) fn reported(&self, version: &str) -> Option<Reported> {
+        self.rows().find(|row| row.version == version).map(Reported::of)
     }
 
     /// What is asked of it; None = nothing.

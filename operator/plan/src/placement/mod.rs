@@ -16,5 +16,5 @@ mod taints;
 pub(crate) use choose::{Choice, Winner, place, place_alone, places_alike, places_one_by_one};
 pub(crate) use contest::Others;
 pub(crate) use field::{Field, Placed};
-pub(crate) use member::{Asked, Kind, Member, Moved, Place, Rest};
+pub(crate) use member::{Asked, Kind, Member, Moved, Place, Reported, Rest};
 pub(crate) use rank::Key;

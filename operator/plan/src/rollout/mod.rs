@@ -175,7 +175,7 @@ fn sit<'a>(
         Seat {
             group,
             tell: false,
-            holds_target: standing::holds_target(look.policy, member),
+            holds_target: standing::holds_target(member),
             standing: standing::standing(look.policy, look.now, run, member, &asked),
             next: None,
             asked,

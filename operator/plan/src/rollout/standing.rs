@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use nave_crds::{EntryStatus, Phase};
+use nave_crds::Phase;
 
 use super::{Look, target::Run, tell};
 use crate::{
     Category, Name,
     input::{Held, Policy, Told, Version},
-    placement::{Key, Kind, Member, Rest},
+    placement::{Key, Kind, Member, Reported, Rest},
 };
 
 /// A selected cluster.
@@ -97,8 +97,8 @@ impl Seat<'_> {
 }
 
 /// Whether a report is of the attempt that began when its entry was told, not of an older one.
-fn counts(row: &EntryStatus, told_at: Option<Timestamp>) -> bool {
-    told_at.is_none_or(|at| row.since.0 >= at)
+fn counts(row: Reported, told_at: Option<Timestamp>) -> bool {
+    told_at.is_none_or(|at| row.since >= at)
 }
 
 /// Where a cluster is, given what is asked of it.
@@ -109,7 +109,7 @@ pub(crate) fn standing(
     member: &Member,
     asked: &Held,
 ) -> Standing {
-    let row = member.row(policy.target());
+    let row = member.target;
     let serve = asked.serve.as_ref();
     let target = serve.filter(|serve| *serve.version == *policy.target());
     let connected = member.spoke.cluster.connected();
@@ -145,8 +145,8 @@ pub(crate) fn standing(
 }
 
 /// Since when one that was told the target serves it.
-fn serving_since(told: &Told, row: Option<&EntryStatus>) -> Option<Timestamp> {
-    row.filter(|row| row.phase == Phase::Serving && counts(row, told.at)).map(|row| row.since.0)
+fn serving_since(told: &Told, row: Option<Reported>) -> Option<Timestamp> {
+    row.filter(|row| row.phase == Phase::Serving && counts(*row, told.at)).map(|row| row.since)
 }
 
 fn told_in_run(run: &Run, told: &Told) -> bool {
@@ -157,7 +157,7 @@ fn told_in_run(run: &Run, told: &Told) -> bool {
 fn flight_until(policy: &Policy, now: Timestamp, member: &Member, told: &Told) -> Option<Timestamp> {
     let connected_since = member.spoke.cluster.connected_since?;
     let is_target = *told.version == *policy.target();
-    if let Some(row) = member.row(&told.version) {
+    if let Some(row) = member.reported(&told.version) {
         // A cluster that is sent back, or overtaken by a new target, may never have left what it serves: then the spoke
         // has nothing new to report, and that it knows the newest entries is what makes its old report count.
         let stored = member.held().serve.as_ref() == Some(told);
@@ -173,7 +173,7 @@ fn flight_until(policy: &Policy, now: Timestamp, member: &Member, told: &Told) -
 
 /// Whether one that was sent back fails the version that it went back to, or did not get there while it could.
 fn lost(member: &Member, told: &Told, over: bool) -> bool {
-    match member.row(&told.version) {
+    match member.reported(&told.version) {
         Some(row) if row.phase == Phase::Serving => false,
         Some(row) => over || row.phase.is_failure() && counts(row, told.at),
         None => over,
@@ -195,8 +195,8 @@ fn sent_back(run: &Run, asked: &Held) -> bool {
 }
 
 /// Whether the spoke holds the target's weights, verified: since when, and for which entry, makes no difference to them.
-pub(crate) fn holds_target(policy: &Policy, member: &Member) -> bool {
-    member.row(policy.target()).is_some_and(|row| row.phase.is_verified())
+pub(crate) fn holds_target(member: &Member) -> bool {
+    member.target.is_some_and(|row| row.phase.is_verified())
 }
 
 /// Whether a selected cluster is at rest in a run that goes on as it is stored, as of a time that will not come back.
@@ -214,9 +214,9 @@ pub(crate) fn rest(
         return None;
     }
     // Of nearly all that are at rest nothing but this has to be known.
-    let row = member.row(policy.target());
+    let row = member.target;
     let told = stored.serve.as_ref().filter(|told| *told.version == *policy.target());
-    let holds_target = row.is_some_and(|row| row.phase.is_verified());
+    let holds_target = holds_target(member);
     if member.spoke.cluster.connected()
         && let Some(told) = told
         && let Some(since) = serving_since(told, row)

@@ -13,7 +13,7 @@ use crate::{
     Name, PolicyKey, PolicyReport,
     at_rest::AtRest,
     entries::Ask,
-    input::{Catalogue, Held, Policy, Spoke, Version},
+    input::{Catalogue, Held, Policy, Spoke, Told, Version},
     members::{busy, for_each, selected},
     outcome::{self, Outcome},
     placement::{
@@ -123,13 +123,22 @@ impl Slot {
         self.again = self.again.max(again);
     }
 
-    /// A version of its model changed.
-    pub(crate) fn version_changed(&mut self, catalogue: &Catalogue) {
+    /// A version of its model changed. Returns whose entries say something of it. One that is not the target says nothing of
+    /// who is selected.
+    pub(crate) fn version_changed(&mut self, catalogue: &Catalogue, changed: &str) -> Vec<Name> {
+        if *changed != *self.policy.target_name {
+            self.again = self.again.max(Again::Rollout);
+            let concerns = |told: &Option<Told>| told.as_ref().is_some_and(|told| *told.version == *changed);
+            let asked = self.all_asked();
+            let concerned = asked.filter(|(_, held)| concerns(&held.serve) || concerns(&held.prefetch));
+            return concerned.map(|(name, _)| Arc::clone(name)).collect();
+        }
         self.version = target(&self.policy, catalogue);
         for member in self.members.values_mut() {
             member.judge(&self.policy, self.version.as_deref());
         }
         self.again = Again::Placement;
+        self.all_asked().map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Another policy for the same model came, went, or changed its place.

@@ -109,18 +109,20 @@ pub(super) fn connect(stage: &mut Stage, name: &str, connected: bool) {
     put(stage, object);
 }
 
-/// A ModelVersion: `unready`, `withdrawn`, `size=`; the block is `requirements`.
+/// A ModelVersion: `unready`, `withdrawn`, `size=`, `digest=`, on how many clusters it is `serving=`; the block is `requirements`.
 pub(super) fn version(stage: &mut Stage, model: &str, version: &str, words: &[&str], block: &str) {
     let (namespace, model) = model.split_once('/').unwrap_or(("ns", model));
     let ready = if words.contains(&"unready") { "False" } else { "True" };
-    let size =
-        words.iter().find_map(|word| word.strip_prefix("size=")).map(|size| size.parse::<i64>().unwrap());
+    let text = |of: &str| words.iter().find_map(|word| word.strip_prefix(of));
+    let number = |of: &str| text(of).map(|number| number.parse::<i64>().unwrap());
+    let digest = text("digest=").map_or_else(|| format!("sha256:{model}-{version}"), ToOwned::to_owned);
     let mut object = json!({
         "apiVersion": "nave.dev/v1alpha1", "kind": "ModelVersion",
         "metadata": {"namespace": namespace, "name": format!("{model}-{version}")},
         "spec": {"model": model, "version": version, "source": {"s3": {"bucket": "b", "prefix": "p"}},
             "withdrawn": words.contains(&"withdrawn")},
-        "status": {"manifestDigest": format!("sha256:{model}-{version}"), "sizeBytes": size,
+        "status": {"manifestDigest": digest, "sizeBytes": number("size="),
+            "clusters": {"assigned": number("serving=").unwrap_or(0), "serving": number("serving=").unwrap_or(0)},
             "conditions": [{"type": "Ready", "status": ready, "reason": "R", "message": "",
                 "lastTransitionTime": "2026-11-01T00:00:00Z"}]},
     });
