@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use nave_runtime::error_text::chain;
 
 use super::{
+    counts::VersionName,
     observed::Observed,
     writes::{AssignmentWrite, send_policy_status, send_version_counts},
 };
@@ -104,26 +105,23 @@ impl Applier {
         outcome
     }
 
-    /// Writes on how many clusters versions are.
+    /// Writes on how many clusters versions are. Returns those that have to be tried again.
     pub async fn counts(
         &self,
         client: &Client,
-        counts: Vec<(Arc<ModelVersion>, ModelVersionClusters)>,
-    ) -> Outcome {
+        counts: Vec<(VersionName, Arc<ModelVersion>, ModelVersionClusters)>,
+    ) -> BTreeSet<VersionName> {
         let mut requests = Vec::with_capacity(counts.len());
-        for (version, clusters) in counts {
+        for (name, version, clusters) in counts {
             let client = client.clone();
-            let name = version.metadata.name.clone();
             let send = async move { send_version_counts(&client, &version, clusters).await };
             requests.push(self.request(name, send));
         }
-        let mut outcome = Outcome::default();
-        for (name, written) in self.each(requests).await {
-            if self.settled("ModelVersion", &name, written).is_none() {
-                outcome.failed = true;
-            }
-        }
-        outcome
+        let written = self.each(requests).await.into_iter();
+        let failed = written.filter_map(|(name, written)| {
+            self.settled("ModelVersion", &name, written).is_none().then_some(name)
+        });
+        failed.collect()
     }
 
     /// The object as stored, or nothing where it is gone; nothing at all where it has to be tried again.

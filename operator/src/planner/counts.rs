@@ -15,44 +15,38 @@ pub type VersionName = (String, String, String);
 #[derive(Debug, Default)]
 pub struct VersionCounts {
     by_version: BTreeMap<VersionName, ModelVersionClusters>,
-    /// What each assignment adds, to be taken back when it changes.
-    added: BTreeMap<String, Vec<(VersionName, ModelVersionClusters)>>,
-    seen: BTreeMap<String, Arc<ClusterAssignment>>,
+    /// What each assignment was when it was counted, to be taken back when it changes.
+    counted: BTreeMap<String, Arc<ClusterAssignment>>,
 }
 
 impl VersionCounts {
-    /// Takes in an assignment, or that there is none any more. Returns the versions whose counts may differ now.
+    /// Takes in an assignment, or that there is none any more. Returns the versions whose counts differ now.
     pub fn update(
         &mut self,
         name: &str,
         assignment: Option<&Arc<ClusterAssignment>>,
     ) -> BTreeSet<VersionName> {
-        let mut touched = BTreeSet::new();
-        if let (Some(new), Some(old)) = (assignment, self.seen.get(name))
-            && Arc::ptr_eq(new, old)
-        {
-            return touched;
-        }
-        for (version, counts) in self.added.remove(name).unwrap_or_default() {
-            if let Some(total) = self.by_version.get_mut(&version) {
-                total.assigned -= counts.assigned;
-                total.serving -= counts.serving;
-            }
-            touched.insert(version);
-        }
-        let Some(assignment) = assignment else {
-            self.seen.remove(name);
-            return touched;
+        let before = match assignment {
+            Some(assignment) => self.counted.insert(name.to_owned(), Arc::clone(assignment)),
+            None => self.counted.remove(name),
         };
-        let added = contributions(assignment);
-        for (version, counts) in &added {
-            let total = self.by_version.entry(version.clone()).or_default();
-            total.assigned += counts.assigned;
-            total.serving += counts.serving;
-            touched.insert(version.clone());
+        let was = before.as_deref().map(contributions).unwrap_or_default();
+        let is = assignment.map(|assignment| contributions(assignment)).unwrap_or_default();
+        let differ = |version: &Version<'_>| was.get(version) != is.get(version);
+        let mut touched = BTreeSet::new();
+        for version in was.keys().chain(is.keys()).filter(|version| differ(version)) {
+            let of = |counts: &Contributions<'_>| counts.get(version).copied().unwrap_or_default();
+            let name = owned(version);
+            if !touched.insert(name.clone()) {
+                continue;
+            }
+            let total = self.by_version.entry(name.clone()).or_default();
+            total.assigned += of(&is).assigned - of(&was).assigned;
+            total.serving += of(&is).serving - of(&was).serving;
+            if *total == ModelVersionClusters::default() {
+                self.by_version.remove(&name);
+            }
         }
-        self.added.insert(name.to_owned(), added);
-        self.seen.insert(name.to_owned(), Arc::clone(assignment));
         touched
     }
 
@@ -62,21 +56,29 @@ impl VersionCounts {
     }
 }
 
-fn contributions(assignment: &ClusterAssignment) -> Vec<(VersionName, ModelVersionClusters)> {
-    let mut counts: BTreeMap<VersionName, ModelVersionClusters> = BTreeMap::new();
+/// Namespace, model and version, as an assignment has them.
+type Version<'a> = (&'a str, &'a str, &'a str);
+
+/// What one assignment adds to the counts of each version.
+type Contributions<'a> = BTreeMap<Version<'a>, ModelVersionClusters>;
+
+fn contributions(assignment: &ClusterAssignment) -> Contributions<'_> {
+    let mut counts = Contributions::new();
     for entry in &assignment.spec.entries {
         if matches!(entry.action, Action::Serve | Action::Prefetch) {
-            let version = (entry.namespace.clone(), entry.model.clone(), entry.version.clone());
-            counts.entry(version).or_default().assigned = 1;
+            counts.entry((&entry.namespace, &entry.model, &entry.version)).or_default().assigned = 1;
         }
     }
     for row in assignment.status.iter().flat_map(|status| &status.entries) {
         if row.phase == Phase::Serving {
-            let version = (row.namespace.clone(), row.model.clone(), row.version.clone());
-            counts.entry(version).or_default().serving = 1;
+            counts.entry((&row.namespace, &row.model, &row.version)).or_default().serving = 1;
         }
     }
-    counts.into_iter().collect()
+    counts
+}
+
+fn owned((namespace, model, version): &Version<'_>) -> VersionName {
+    ((*namespace).to_owned(), (*model).to_owned(), (*version).to_owned())
 }
 
 #[cfg(test)]
@@ -113,13 +115,15 @@ mod tests {
         counts.update("a", None);
         counts.update("b", None);
         assert_eq!((pair(&counts, "1"), pair(&counts, "2")), ((0, 0), (0, 0)));
+        assert!(counts.by_version.is_empty(), "nothing is kept of what is gone");
     }
 
     #[test]
-    fn the_same_object_again_touches_nothing() {
+    fn a_change_that_counts_nothing_touches_nothing() {
         let mut counts = VersionCounts::default();
-        let same = assignment("1", "Serving");
-        counts.update("a", Some(&same));
-        assert!(counts.update("a", Some(&same)).is_empty());
+        counts.update("a", Some(&assignment("1", "Pulling")));
+        assert!(counts.update("a", Some(&assignment("1", "Pulling"))).is_empty());
+        assert!(counts.update("a", Some(&assignment("1", "Verifying"))).is_empty());
+        assert_eq!(counts.of(&version("1")).assigned, 1);
     }
 }

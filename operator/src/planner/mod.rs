@@ -166,11 +166,11 @@ impl Planner {
         // Apply the other statuses (client required).
         let shown = self.applier.statuses(&mut self.observed, paced.then).await;
         // Apply counts of versions (client required).
-        let (counted, counts_at) = self.write_counts(now).await;
+        let (uncounted, counts_at) = self.write_counts(now).await;
         // Tell people, once what they are told is stored (client required).
         self.publish(&plan, &begun.stored, &shown.stored);
         // Remember when to look again (no client required).
-        let failed = begun.failed || told.failed || shown.failed || counted.failed;
+        let failed = begun.failed || told.failed || shown.failed || uncounted;
         let recheck = plan.recheck_at.map(|at| after(time, at));
         let wakes = [settle_at, paced.again_at, counts_at, recheck, self.retry(failed)];
         wakes.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP).min(now + LONGEST_SLEEP)
@@ -233,7 +233,7 @@ impl Planner {
         writes
     }
 
-    async fn write_counts(&mut self, now: Instant) -> (apply::Outcome, Option<Instant>) {
+    async fn write_counts(&mut self, now: Instant) -> (bool, Option<Instant>) {
         let touched = self.observed.take_touched();
         for name in touched.assignments {
             let assignment = self.observed.assignment(&name);
@@ -256,11 +256,14 @@ impl Planner {
                 }
                 None => {
                     self.version_pace.wrote(&name, now);
-                    due.push((version, counts));
+                    due.push((name, version, counts));
                 }
             }
         }
-        (self.applier.counts(&self.observed.stores().client, due).await, again_at)
+        let again = self.applier.counts(&self.observed.stores().client, due).await;
+        let failed = !again.is_empty();
+        self.stale_counts.extend(again);
+        (failed, again_at)
     }
 
     /// Publishes in the background: nobody who is to be told something waits for it.

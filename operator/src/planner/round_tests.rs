@@ -267,3 +267,21 @@ async fn counts_that_move_again_at_once_are_written_later() {
     planner.round().await;
     assert!(lines(&asked).contains(&VERSION.to_owned()), "the minute is over");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_could_not_be_written_are_written_with_the_next_round() {
+    let (mut world, _stores) = unstarted(&["a"]);
+    let (asked, failing) = (Asked::default(), Arc::new(Mutex::new(true)));
+    let fails = Arc::clone(&failing);
+    world.client = testing::server(&asked, move |line, body| match line {
+        VERSION if *fails.lock().unwrap() => refusal(500),
+        _ => stored(line, body),
+    });
+    let mut planner = planner(world);
+    planner.round().await;
+    assert_eq!(lines(&asked), [POLICY, NEW, VERSION]);
+    *failing.lock().unwrap() = false;
+    planner.version_pace = Pace::new();
+    planner.round().await;
+    assert_eq!(lines(&asked), [VERSION], "nothing else changed since");
+}

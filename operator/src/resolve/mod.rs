@@ -1,27 +1,27 @@
 //! The ModelVersion controller: gives each version its identity. It runs on the leader, looks at a version when it is
 //! new or its spec or annotations change, at intervals later, and with backoff while something is wrong.
 //!
-//! This file schedules; `manifest` reads or computes, `signature` verifies, `source` opens S3, `status` and
-//! `claims` decide.
+//! This file executes; `agenda` says which version is next, `manifest` reads or computes, `signature` verifies, `source`
+//! opens S3, `status` decides.
 
-pub mod claims;
+mod agenda;
 pub mod error;
 pub mod manifest;
 pub mod signature;
 pub mod source;
 pub mod status;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use nave_crds::{ModelVersion, ModelVersionStatus};
+use nave_crds::{ModelVersion, ModelVersionStatus, view::conditions};
 use object_store::path::Path;
 use tokio::{
     sync::{Semaphore, broadcast},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use nave_runtime::error_text::chain;
 
 use self::{
-    claims::ObjectName,
+    agenda::{Agenda, ObjectName, Trigger},
     error::ResolveError,
     manifest::{Memory, Prefix},
     source::SourceError,
@@ -46,8 +46,6 @@ const FIELD_MANAGER: &str = "nave-resolver";
 /// Versions worked on at once. Each hashes two objects at most, so this bounds the processor time that is taken away
 /// from the sessions.
 const AT_ONCE: usize = 4;
-/// First and longest wait after an attempt that failed. The longest is what a user waits after mending a bucket.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Resolves versions while this replica leads; ends with `stop`.
 pub async fn run(
@@ -68,51 +66,37 @@ pub async fn run(
         recheck,
         metrics,
         slots,
-        versions: BTreeMap::new(),
+        agenda: Agenda::default(),
         attempts: JoinSet::new(),
+        running: HashMap::new(),
     };
-    resolver.refresh(Instant::now());
+    resolver.look_at_all(Instant::now());
     loop {
         let now = Instant::now();
         resolver.start_due(now);
-        let next = resolver.next_due().unwrap_or(now + recheck);
+        let next = resolver.agenda.next().unwrap_or(now + recheck);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(next) => {}
-            Some(attempt) = resolver.attempts.join_next() => match attempt {
-                Ok(attempt) => resolver.finish(attempt).await,
-                Err(error) => tracing::error!(%error, "an attempt to resolve a version panicked"),
+            Some(attempt) = resolver.attempts.join_next_with_id() => match attempt {
+                Ok((task, attempt)) => {
+                    resolver.running.remove(&task);
+                    resolver.finish(attempt).await;
+                }
+                Err(error) => resolver.give_up(&error),
             },
             change = changes.recv() => match change {
-                Ok(Change::Object(key) | Change::Deleted(key, _)) if key.kind != Kind::Version => {}
-                Ok(Change::Relisted(kind)) if kind != Kind::Version => {}
-                Ok(Change::Object(_) | Change::Deleted(..) | Change::Relisted(_))
-                | Err(broadcast::error::RecvError::Lagged(_)) => {
-                    resolver.refresh(Instant::now());
+                Ok(Change::Object(key) | Change::Deleted(key, _)) if key.kind == Kind::Version => {
+                    resolver.look_at(&(key.namespace.to_string(), key.name.to_string()), Instant::now());
                 }
+                Ok(Change::Relisted(Kind::Version)) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    resolver.look_at_all(Instant::now());
+                }
+                Ok(Change::Object(_) | Change::Deleted(..) | Change::Relisted(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             },
         }
     }
-}
-
-/// What makes a version worth another look before its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Trigger {
-    uid: Option<String>,
-    generation: Option<i64>,
-    annotations: BTreeMap<String, String>,
-    refused_for: Option<String>,
-}
-
-#[derive(Debug)]
-struct Tracked {
-    trigger: Trigger,
-    /// Nothing while an attempt runs.
-    due: Option<Instant>,
-    failures: u32,
-    memory: Memory,
-    written: Option<ModelVersionStatus>,
 }
 
 struct Attempt {
@@ -128,76 +112,62 @@ struct Resolver {
     recheck: Duration,
     metrics: Metrics,
     slots: Arc<Semaphore>,
-    versions: BTreeMap<ObjectName, Tracked>,
+    agenda: Agenda,
     attempts: JoinSet<Attempt>,
+    /// What each of them is of.
+    running: HashMap<task::Id, (ObjectName, Trigger)>,
 }
 
 impl Resolver {
-    /// Takes in what the store has: new versions, changed ones, and those that are gone.
-    fn refresh(&mut self, now: Instant) {
+    /// Takes in all that the store has, and what it no longer has.
+    fn look_at_all(&mut self, now: Instant) {
         let versions = self.world.versions.state();
-        let refused = claims::refused(&versions);
-        let mut before = std::mem::take(&mut self.versions);
-        for version in versions {
-            let name = (version.namespace().unwrap_or_default(), version.name_any());
-            let trigger = Trigger {
-                uid: version.uid(),
-                generation: version.metadata.generation,
-                annotations: version.annotations().clone(),
-                refused_for: refused.get(&name).cloned(),
-            };
-            let tracked = match before.remove(&name) {
-                Some(mut tracked) if tracked.trigger.uid == trigger.uid => {
-                    if tracked.trigger != trigger {
-                        tracked.trigger = trigger;
-                        tracked.failures = 0;
-                        tracked.due = tracked.due.map(|_| now);
-                    }
-                    tracked
+        let there =
+            versions.iter().map(|version| (version.namespace().unwrap_or_default(), version.name_any()));
+        let names: Vec<ObjectName> = there.chain(self.agenda.names()).collect();
+        names.into_iter().for_each(|name| self.take_in(&name, now));
+    }
+
+    /// Takes in one that is new, changed or gone, and what that changes for those that claim to be the same version.
+    fn look_at(&mut self, name: &ObjectName, now: Instant) {
+        let before = self.agenda.trigger(name).map(|trigger| trigger.claim.clone());
+        self.take_in(name, now);
+        let after = self.agenda.trigger(name).map(|trigger| trigger.claim.clone());
+        for (model, version) in before.into_iter().chain(after) {
+            for other in self.world.claimants(&name.0, &model, &version) {
+                if other != name.1 {
+                    self.take_in(&(name.0.clone(), other), now);
                 }
-                Some(_) | None => Tracked {
-                    due: Some(now + self.first_look(&version, &trigger)),
-                    trigger,
-                    failures: 0,
-                    memory: Memory::default(),
-                    written: None,
-                },
-            };
-            self.versions.insert(name, tracked);
+            }
         }
     }
 
-    /// A new leader looks at once at what is not Ready, and at the rest in the course of a period.
-    fn first_look(&self, version: &ModelVersion, trigger: &Trigger) -> Duration {
-        let is_ready = version.status.as_ref().is_some_and(|status| {
-            status.observed_generation == trigger.generation
-                && nave_crds::view::conditions::is_true(
-                    &status.conditions,
-                    nave_crds::view::conditions::READY,
-                )
-        });
-        if is_ready && trigger.refused_for.is_none() {
-            self.recheck.mul_f64(rand::random::<f64>())
-        } else {
-            Duration::ZERO
-        }
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.versions.values().filter_map(|tracked| tracked.due).min()
+    fn take_in(&mut self, name: &ObjectName, now: Instant) {
+        let Some(version) = self.world.version(&name.0, &name.1) else {
+            return self.agenda.forget(name);
+        };
+        let claim = (version.spec.model.clone(), version.spec.version.clone());
+        let winner = self.world.version_of(&name.0, &claim.0, &claim.1).map(|winner| winner.name_any());
+        let trigger = Trigger {
+            uid: version.uid(),
+            generation: version.metadata.generation,
+            annotations: version.annotations().clone(),
+            refused_for: winner.filter(|winner| *winner != name.1),
+            claim,
+        };
+        let first_look = first_look(self.recheck, &version, &trigger);
+        self.agenda.note(name, trigger, now + first_look, now);
     }
 
     fn start_due(&mut self, now: Instant) {
-        for (name, tracked) in &mut self.versions {
-            if tracked.due.is_none_or(|due| due > now) {
+        for (name, trigger, mut memory) in self.agenda.begin(now) {
+            let Some(version) = self.world.version(&name.0, &name.1) else {
+                self.agenda.forget(&name);
                 continue;
-            }
-            let Some(version) = self.world.version(&name.0, &name.1) else { continue };
-            tracked.due = None;
+            };
             let (world, slots) = (self.world.clone(), Arc::clone(&self.slots));
-            let mut memory = std::mem::take(&mut tracked.memory);
-            let (name, trigger) = (name.clone(), tracked.trigger.clone());
-            self.attempts.spawn(async move {
+            let of = (name.clone(), trigger.clone());
+            let started = self.attempts.spawn(async move {
                 let outcome = match trigger.refused_for.clone() {
                     Some(winner) => Err(duplicate(&version, winner)),
                     None => {
@@ -207,43 +177,43 @@ impl Resolver {
                 };
                 Attempt { name, trigger, outcome, memory }
             });
+            self.running.insert(started.id(), of);
         }
     }
 
-    async fn finish(&mut self, attempt: Attempt) {
-        let Attempt { name, trigger, outcome, memory } = attempt;
-        let Some(tracked) = self.versions.get_mut(&name) else { return };
-        tracked.memory = memory;
+    /// An attempt panicked. The next one may not.
+    fn give_up(&mut self, error: &task::JoinError) {
+        let Some((name, trigger)) = self.running.remove(&error.id()) else { return };
+        tracing::error!(namespace = name.0, version = name.1, %error, "an attempt to resolve a version panicked");
+        let now = Instant::now();
+        if self.agenda.ended(&name, &trigger, Memory::default(), now) {
+            self.agenda.again(&name, now);
+        }
+    }
+
+    async fn finish(&mut self, Attempt { name, trigger, outcome, memory }: Attempt) {
         let now = Instant::now();
         let outcome_label =
             outcome.as_ref().map_or_else(|error| metrics::known_reason(error.reason()), |_| "Resolved");
         self.metrics.resolves.get_or_create(&ResolveLabels { outcome: outcome_label }).inc();
-        if tracked.trigger != trigger {
-            tracked.due = Some(now);
+        if !self.agenda.ended(&name, &trigger, memory, now) {
             return;
         }
         match &outcome {
             // A key or a signature may come any moment.
             Ok((_, Signed::Unverified { reason, .. })) => {
-                tracked.failures = tracked.failures.saturating_add(1);
-                tracked.due = Some(now + backoff(tracked.failures));
+                self.agenda.again(&name, now);
                 tracing::debug!(namespace = name.0, version = name.1, reason, "signature not verified");
             }
-            Ok((_, Signed::NotAsked | Signed::Verified(_))) => {
-                tracked.failures = 0;
-                tracked.due = Some(now + self.recheck);
-            }
+            Ok((_, Signed::NotAsked | Signed::Verified(_))) => self.agenda.settled(&name, now + self.recheck),
             Err(error) => {
-                tracked.failures = tracked.failures.saturating_add(1);
-                tracked.due = Some(now + backoff(tracked.failures));
+                self.agenda.again(&name, now);
                 tracing::debug!(namespace = name.0, version = name.1, error = %chain(error), "not resolved");
             }
         }
         let Some(version) = self.world.version(&name.0, &name.1) else { return };
-        if let Some(status) = self.write(&version, tracked_status(&self.versions, &name), &outcome).await
-            && let Some(tracked) = self.versions.get_mut(&name)
-        {
-            tracked.written = Some(status);
+        if let Some(status) = self.write(&version, self.agenda.written(&name).cloned(), &outcome).await {
+            self.agenda.wrote(&name, status);
         }
     }
 
@@ -284,8 +254,17 @@ impl Resolver {
     }
 }
 
-fn tracked_status(versions: &BTreeMap<ObjectName, Tracked>, name: &ObjectName) -> Option<ModelVersionStatus> {
-    versions.get(name).and_then(|tracked| tracked.written.clone())
+/// A new leader looks at once at what is not Ready, and at the rest in the course of a period.
+fn first_look(recheck: Duration, version: &ModelVersion, trigger: &Trigger) -> Duration {
+    let is_ready = version.status.as_ref().is_some_and(|status| {
+        status.observed_generation == trigger.generation
+            && conditions::is_true(&status.conditions, conditions::READY)
+    });
+    if is_ready && trigger.refused_for.is_none() {
+        recheck.mul_f64(rand::random::<f64>())
+    } else {
+        Duration::ZERO
+    }
 }
 
 fn log(namespace: &str, name: &str, outcome: &Outcome) {
@@ -302,13 +281,6 @@ fn log(namespace: &str, name: &str, outcome: &Outcome) {
             tracing::warn!(namespace, version = name, error = %chain(error), "version not resolved")
         }
     }
-}
-
-fn backoff(failures: u32) -> Duration {
-    let (first, longest) = BACKOFF;
-    let doubled = first.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));
-    // A tenth of jitter, so that versions that failed together do not come back together for ever.
-    doubled.min(longest).mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
 
 fn duplicate(version: &ModelVersion, winner: String) -> ResolveError {

@@ -7,8 +7,11 @@
 #[cfg(test)]
 pub(crate) mod testing;
 
+mod claims;
+mod filler;
 mod reflect;
 mod sharing;
+mod watched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,15 +20,18 @@ use std::{
 };
 
 use kube::{
-    Client, Resource, ResourceExt as _,
-    runtime::reflector::{self, ObjectRef, Store, store::Writer},
+    Client,
+    runtime::reflector::{self, ObjectRef, Store},
 };
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
-use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::{reflect::KindWatch, sharing::Shares};
+use self::{
+    filler::{Filler, SharedClaims},
+    reflect::KindWatch,
+    watched::Watched,
+};
 
 /// Changes that a reader may lag behind before it is told to look at everything again ([`broadcast`]'s `Lagged`).
 /// A change is 56 bytes: this is 896 KiB, and holds a burst of one change for each of 10,000 clusters.
@@ -100,6 +106,7 @@ pub struct World {
     /// Subscribe for what changes; a reader that lags must look at everything again.
     pub changes: broadcast::Sender<Change>,
     undecodable: Undecodable,
+    claims: SharedClaims,
     synced: watch::Sender<BTreeSet<Kind>>,
 }
 
@@ -125,17 +132,19 @@ impl World {
     /// Starts a watch for each kind; they run until `stop` is cancelled.
     pub fn start(client: Client, stop: &CancellationToken) -> Self {
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let undecodable = Arc::default();
+        let (undecodable, claims) = (Arc::default(), SharedClaims::default());
         let (synced, _) = watch::channel(BTreeSet::new());
         let (clusters, clusters_writer) = reflector::store();
         let (versions, versions_writer) = reflector::store();
         let (policies, policies_writer) = reflector::store();
         let (assignments, assignments_writer) = reflector::store();
-        let world = Self { client, clusters, versions, policies, assignments, changes, undecodable, synced };
-        world.spawn(Kind::Cluster, clusters_writer, stop);
-        world.spawn(Kind::Version, versions_writer, stop);
-        world.spawn(Kind::Policy, policies_writer, stop);
-        world.spawn(Kind::Assignment, assignments_writer, stop);
+        let fill_versions = Filler::with(&claims, versions_writer);
+        let world =
+            Self { client, clusters, versions, policies, assignments, changes, undecodable, claims, synced };
+        world.spawn(Kind::Cluster, Filler::new(clusters_writer), stop);
+        world.spawn(Kind::Version, fill_versions, stop);
+        world.spawn(Kind::Policy, Filler::new(policies_writer), stop);
+        world.spawn(Kind::Assignment, Filler::new(assignments_writer), stop);
         world
     }
 
@@ -193,11 +202,13 @@ impl World {
     /// The ModelVersion that stands for this version of the model: the oldest that claims it, then by name.
     /// Others that claim it are refused by the resolver and never Ready.
     pub fn version_of(&self, namespace: &str, model: &str, version: &str) -> Option<Arc<ModelVersion>> {
-        let claims = |v: &ModelVersion| {
-            v.spec.model == model && v.spec.version == version && v.namespace().as_deref() == Some(namespace)
-        };
-        let age = |v: &Arc<ModelVersion>| (v.metadata.creation_timestamp.clone().map(|t| t.0), v.name_any());
-        self.versions.state_filter(claims).into_iter().min_by_key(age)
+        self.claimants(namespace, model, version).iter().find_map(|name| self.version(namespace, name))
+    }
+
+    /// The names of all ModelVersions that claim to be this version of the model, in that order.
+    pub fn claimants(&self, namespace: &str, model: &str, version: &str) -> Vec<String> {
+        let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
+        claims.of(namespace, model, version).map(ToOwned::to_owned).collect()
     }
 
     /// Objects that this release cannot decode, each with the decoder's message.
@@ -205,11 +216,8 @@ impl World {
         self.undecodable.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn spawn<K>(&self, kind: Kind, writer: Writer<K>, stop: &CancellationToken)
-    where
-        K: Resource<DynamicType = ()> + Shares + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let reflector = KindWatch::new(kind, self, writer);
+    fn spawn<K: Watched>(&self, kind: Kind, filler: Filler<K>, stop: &CancellationToken) {
+        let reflector = KindWatch::new(kind, self, filler);
         tokio::spawn(stop.clone().run_until_cancelled_owned(reflector.run()));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Debug,
     sync::{Arc, PoisonError},
 };
 
@@ -12,43 +11,31 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
-        reflector::{ObjectRef, Store, store::Writer},
+        reflector::ObjectRef,
         watcher::{self, Event},
     },
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
-use super::{
-    Change, Key, Kind, Undecodable, World,
-    sharing::{Shares, Sharing},
-};
+use super::{Change, Key, Kind, Undecodable, World, filler::Filler, sharing::Sharing, watched::Watched};
 
 /// One kind's watch, store and place to report to.
-pub(super) struct KindWatch<K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
+pub(super) struct KindWatch<K: Watched> {
     kind: Kind,
     api: Api<DeserializeGuard<K>>,
-    reader: Store<K>,
-    writer: Writer<K>,
+    filler: Filler<K>,
     changes: broadcast::Sender<Change>,
     undecodable: Undecodable,
     synced: watch::Sender<BTreeSet<Kind>>,
     sharing: Sharing,
 }
 
-impl<K> KindWatch<K>
-where
-    K: Resource<DynamicType = ()> + Shares + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    pub(super) fn new(kind: Kind, world: &World, writer: Writer<K>) -> Self {
+impl<K: Watched> KindWatch<K> {
+    pub(super) fn new(kind: Kind, world: &World, filler: Filler<K>) -> Self {
         Self {
             kind,
             api: Api::all(world.client.clone()),
-            reader: writer.as_reader(),
-            writer,
+            filler,
             changes: world.changes.clone(),
             undecodable: Arc::clone(&world.undecodable),
             synced: world.synced.clone(),
@@ -82,7 +69,7 @@ where
             Event::Apply(object) => {
                 let key = self.key(&object);
                 if let Some(object) = self.decoded(&key, object) {
-                    self.writer.apply_watcher_event(&Event::Apply(object));
+                    self.filler.apply_watcher_event(&Event::Apply(object));
                 }
                 self.tell(Change::Object(key));
             }
@@ -92,7 +79,7 @@ where
                     object.meta().resource_version.as_ref().and_then(|version| version.parse().ok());
                 self.mark(&key, None);
                 if let Some(object) = object.0.ok().or_else(|| self.last_decodable(&key)) {
-                    self.writer.apply_watcher_event(&Event::Delete(object));
+                    self.filler.apply_watcher_event(&Event::Delete(object));
                 }
                 self.tell(Change::Deleted(key, version));
             }
@@ -101,16 +88,16 @@ where
                 let mut marks = self.undecodable.write().unwrap_or_else(PoisonError::into_inner);
                 marks.retain(|key, _| key.kind != kind);
                 drop(marks);
-                self.writer.apply_watcher_event(&Event::Init);
+                self.filler.apply_watcher_event(&Event::Init);
             }
             Event::InitApply(object) => {
                 let key = self.key(&object);
                 if let Some(object) = self.decoded(&key, object).or_else(|| self.last_decodable(&key)) {
-                    self.writer.apply_watcher_event(&Event::InitApply(object));
+                    self.filler.apply_watcher_event(&Event::InitApply(object));
                 }
             }
             Event::InitDone => {
-                self.writer.apply_watcher_event(&Event::InitDone);
+                self.filler.apply_watcher_event(&Event::InitDone);
                 self.synced.send_if_modified(|kinds| kinds.insert(self.kind));
                 self.tell(Change::Relisted(self.kind));
             }
@@ -146,7 +133,7 @@ where
         if !key.namespace.is_empty() {
             reference = reference.within(&key.namespace);
         }
-        self.reader.get(&reference).map(|object| K::clone(&object))
+        self.filler.store().get(&reference).map(|object| K::clone(&object))
     }
 
     fn mark(&self, key: &Key, error: Option<String>) {
@@ -213,7 +200,7 @@ mod tests {
         let (mut world, _) = testing::world();
         let (reader, writer) = reflector::store();
         world.clusters = reader;
-        let watch = KindWatch::new(Kind::Cluster, &world, writer);
+        let watch = KindWatch::new(Kind::Cluster, &world, Filler::new(writer));
         (world, watch)
     }
 
@@ -235,7 +222,7 @@ mod tests {
         let (mut world, _) = testing::world();
         let (reader, writer) = reflector::store();
         world.assignments = reader;
-        let mut watch = KindWatch::new(Kind::Assignment, &world, writer);
+        let mut watch = KindWatch::new(Kind::Assignment, &world, Filler::new(writer));
         let assignment = |name: &str| -> DeserializeGuard<ClusterAssignment> {
             let entry = serde_json::json!({"namespace": "n", "policy": "p", "model": "m", "action": "Wait"});
             let value = serde_json::json!({

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use nave_crds::{AssignmentEntry, ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
+use nave_crds::{AssignmentEntry, ClusterAssignment};
 
 /// Different entries of one policy that a new one is compared to: clusters that are told one after the other differ in when
 /// that was.
@@ -14,24 +14,9 @@ const KEPT: usize = 16;
 /// Policies after which those are looked for of which no entry is left.
 const FEW: usize = 64;
 
-/// A kind whose objects may hold parts in common.
-pub(super) trait Shares {
-    /// Holds what others hold already, and says the same as before.
-    fn share(&mut self, _sharing: &mut Sharing) {}
-}
-
-impl Shares for EdgeCluster {}
-impl Shares for ModelVersion {}
-impl Shares for PlacementPolicy {}
-impl Shares for ClusterAssignment {
-    fn share(&mut self, sharing: &mut Sharing) {
-        sharing.share(self);
-    }
-}
-
 /// The entries that were read last and are still held by somebody.
 #[derive(Debug, Default)]
-pub(super) struct Sharing {
+pub(crate) struct Sharing {
     /// By policy, the last first.
     recent: BTreeMap<String, VecDeque<Weak<AssignmentEntry>>>,
     /// How many policies there were when the last sweep was over.
@@ -42,7 +27,7 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// Lets an assignment hold the entries that others hold already.
-    fn share(&mut self, assignment: &mut ClusterAssignment) {
+    pub(super) fn share(&mut self, assignment: &mut ClusterAssignment) {
         for entry in &mut assignment.spec.entries {
             self.share_one(entry);
         }

@@ -14,12 +14,15 @@ use kube::{
 use nave_crds::{ClusterAssignment, EdgeCluster, ModelVersion, PlacementPolicy};
 use tokio::sync::{broadcast, watch};
 
-use super::{Key, Kind, World};
+use super::{
+    Key, Kind, World,
+    filler::{Filler, SharedClaims},
+};
 
 /// What fills the stores of [`world`].
 pub(crate) struct Writers {
     pub(crate) clusters: Writer<EdgeCluster>,
-    pub(crate) versions: Writer<ModelVersion>,
+    pub(crate) versions: Filler<ModelVersion>,
     pub(crate) assignments: Writer<ClusterAssignment>,
     pub(crate) policies: Writer<PlacementPolicy>,
 }
@@ -41,6 +44,8 @@ pub(crate) fn world() -> (World, Writers) {
     let (versions, versions_writer) = reflector::store();
     let (assignments, assignments_writer) = reflector::store();
     let (policies, policies_writer) = reflector::store();
+    let claims = SharedClaims::default();
+    let fill_versions = Filler::with(&claims, versions_writer);
     let world = World {
         client: client(),
         clusters,
@@ -49,11 +54,12 @@ pub(crate) fn world() -> (World, Writers) {
         assignments,
         changes: broadcast::channel(CHANGES_KEPT).0,
         undecodable: Arc::default(),
+        claims,
         synced: watch::channel(BTreeSet::default()).0,
     };
     let writers = Writers {
         clusters: clusters_writer,
-        versions: versions_writer,
+        versions: fill_versions,
         assignments: assignments_writer,
         policies: policies_writer,
     };

@@ -94,6 +94,9 @@ async fn api_versions_are_resolved_or_say_why_not() {
     tokio::time::sleep(Duration::from_secs(1)).await; // ages are compared in whole seconds
     kubectl.apply(&second).await.unwrap();
     assert!(ready("second", "DuplicateVersion").await.contains("no-secret"));
+    // Once the first is gone, the second stands for the version, and is looked at without a touch.
+    kubectl.run(&["delete", "modelversion", "no-secret"]).await.unwrap();
+    assert!(ready("second", "ObjectChanged").await.contains("good/labels.txt"));
 }
 
 /// Installed for one namespace, the hub runs with those rights and no more, and says which it would need.
