@@ -104,10 +104,12 @@ struct Orders {
 #[derive(Clone, Copy, Debug)]
 struct Connection(u64);
 
+/// Of all proxies of this process.
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
+
 impl Connected<IncomingStream<'_, TcpListener>> for Connection {
     fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        Self(NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -162,6 +164,11 @@ impl FaultProxy {
     pub fn inject(&self, fault: Fault, times: u64, path_part: &str) {
         let order = Order { fault, path_part: path_part.to_owned(), left: times };
         self.shared.orders().pending.push_back(order);
+    }
+
+    /// The number that the next connection to any proxy gets: all that were made before have smaller ones.
+    pub fn next_connection() -> u64 {
+        NEXT_CONNECTION.load(Ordering::Relaxed)
     }
 
     /// Forgets faults that were not used up.

@@ -1,9 +1,15 @@
 //! `nave-agent pull` from the real S3 server through a proxy that does everything to it that a link, a server or a clock
 //! can do, killed with SIGKILL at random moments: two hundred runs, each determined by its seed (but for the machine's own
-//! timing). Each ends with the right bytes or with a refusal that has a name; nothing unverified is ever visible; and of
-//! all that a connection carried, at most the last range is fetched a second time.
+//! timing). Each ends with the right bytes or with a refusal that has a name; nothing unverified is ever visible; and no more
+//! ranges are fetched a second time than there were connections.
 
-use std::{collections::BTreeMap, io::Write as _, path::Path, process::Output, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::Path,
+    process::Output,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use futures::{StreamExt as _, stream};
@@ -175,7 +181,7 @@ async fn run(seed: u64, s3: &S3Server, agent: &Path, models: &[Model], place: &P
     std::fs::create_dir_all(place)?;
     let to = place.join("model");
     let mut tally = Tally::default();
-    let mut ended = None;
+    let (mut ended, mut deaths) = (None, Vec::new());
     for life in &plan.lives {
         let mut child = pull(agent, s3, &proxy, model, &plan, &to).spawn()?;
         if tokio::time::timeout(*life, child.wait()).await.is_ok() {
@@ -183,6 +189,7 @@ async fn run(seed: u64, s3: &S3Server, agent: &Path, models: &[Model], place: &P
             break;
         }
         child.kill().await?;
+        deaths.push(FaultProxy::next_connection());
         tally.kills += 1;
         only_verified_is_visible(place, &to, model)
             .with_context(|| format!("after {} deaths", tally.kills))?;
@@ -195,7 +202,7 @@ async fn run(seed: u64, s3: &S3Server, agent: &Path, models: &[Model], place: &P
     judge(&ended, &to, model, plan.lasting, &mut tally)?;
     let passed: Vec<_> =
         proxy.passed(&model.prefix).into_iter().filter(|one| !one.path.ends_with("manifest.json")).collect();
-    tally.again = at_most_one_range_a_connection_again(&passed)?;
+    tally.again = no_more_again_than_connections(&passed, &deaths, plan.max_ranges)?;
     tally.requests = passed.len();
     tally.faults = proxy.traffic("").faults;
     std::fs::remove_dir_all(place)?;
@@ -264,28 +271,52 @@ fn judge(
     Ok(())
 }
 
-/// Of the ranges that a connection carried, at most one was sent again, by whomever. A range with a wrong byte has to be.
-/// Returns how many there were.
-fn at_most_one_range_a_connection_again(passed: &[Passed]) -> Result<usize> {
-    let mut again: BTreeMap<u64, Vec<&Passed>> = BTreeMap::new();
-    for (at, range) in passed.iter().enumerate() {
-        let overlaps = |later: &Passed| {
+/// What was sent again, by whomever: in one life of a pull at most one range of each connection; because of its death at
+/// no more places than it fetches from at once (one that has arrived and is being written leaves its connection to the next
+/// one, so these two may be of one connection; and a chunk may have come in parts, over several). A range with a wrong byte
+/// has to be sent again. `deaths` are the numbers that the next connection had then. Returns how many ranges there were.
+fn no_more_again_than_connections(passed: &[Passed], deaths: &[u64], max_ranges: u32) -> Result<usize> {
+    let life = |one: &Passed| deaths.partition_point(|next| *next <= one.connection);
+    let mut in_life: BTreeMap<u64, Vec<&Passed>> = BTreeMap::new();
+    let mut by_death: BTreeMap<usize, Vec<&Passed>> = BTreeMap::new();
+    for (at, range) in passed.iter().enumerate().filter(|(_, range)| range.bytes > 0) {
+        let overlaps = |later: &&Passed| {
             later.path == range.path
                 && later.begin < range.begin + range.bytes
                 && range.begin < later.begin + later.bytes
         };
-        if !matches!(range.fault, Some(Fault::FlipAt(_))) && passed[at + 1..].iter().any(overlaps) {
-            again.entry(range.connection).or_default().push(range);
+        let wrong = matches!(range.fault, Some(Fault::FlipAt(_)));
+        match passed[at + 1..].iter().find(overlaps) {
+            Some(again) if !wrong && life(again) == life(range) => {
+                in_life.entry(range.connection).or_default().push(range);
+            }
+            Some(_) if !wrong => by_death.entry(life(range)).or_default().push(range),
+            Some(_) | None => {}
         }
     }
-    for ranges in again.values() {
-        if ranges.len() > 1 {
-            let path = &ranges[0].path;
-            let all: Vec<_> = passed.iter().filter(|one| one.path == *path).collect();
-            anyhow::bail!("of one connection, {ranges:#?} were sent again, in {all:#?}");
-        }
+    let too_many = in_life.values().find(|ranges| ranges.len() > 1);
+    if let Some(ranges) =
+        too_many.or_else(|| by_death.values().find(|ranges| places(ranges) > max_ranges as usize))
+    {
+        let paths: BTreeSet<_> = ranges.iter().map(|one| &one.path).collect();
+        let all: Vec<_> = passed.iter().filter(|one| paths.contains(&one.path)).collect();
+        anyhow::bail!("{ranges:#?} were sent again, in {all:#?}; the pull died at {deaths:?}");
     }
-    Ok(again.len())
+    Ok(in_life.len() + by_death.values().map(Vec::len).sum::<usize>())
+}
+
+/// Ranges that go on where another ends are of one place.
+fn places(ranges: &[&Passed]) -> usize {
+    let mut ranges: Vec<_> = ranges.iter().map(|one| (&one.path, one.begin, one.begin + one.bytes)).collect();
+    ranges.sort_unstable();
+    let mut end = None;
+    let begins = ranges.into_iter().filter(|(path, begin, until)| {
+        let goes_on = end.is_some_and(|(of, end)| of == *path && *begin <= end);
+        let so_far = end.filter(|_| goes_on).map_or(0, |(_, end)| end);
+        end = Some((*path, so_far.max(*until)));
+        !goes_on
+    });
+    begins.count()
 }
 
 /// A few layouts: one large file; large and small; many small ones.
