@@ -193,10 +193,7 @@ impl Planner {
     fn put_policies(&mut self, policies: &[Arc<Policy>]) {
         // So many share one walk over the clusters; what a walk holds twice stays small beside what the planner keeps.
         const AT_ONCE: usize = 64;
-        // Those with the same expressions in one, as far as it goes.
-        let mut alike = policies.to_vec();
-        alike.sort_by(|a, b| a.object.spec.placement.cel.cmp(&b.object.spec.placement.cel));
-        for some in alike.chunks(AT_ONCE) {
+        for some in policies.chunks(AT_ONCE) {
             let slots = Slot::some(some, &self.catalogue, self.spokes.values());
             self.policies.extend(slots.into_iter().map(|slot| (slot.policy.key.clone(), slot)));
         }
