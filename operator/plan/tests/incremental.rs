@@ -115,6 +115,7 @@ fn candidate_change() -> impl Strategy<Value = String> {
         "taint=s=1:PreferNoSelect",
         "untainted",
         "free=5",
+        "free=20",
         "free=50",
         "arch=arm64",
         "arch=amd64",
@@ -128,7 +129,7 @@ fn candidate_change() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Placements that rank, and keep whom they chose.
+/// Placements that rank.
 fn ranking() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "{numberOfClusters: 2, prioritizers: [{by: Label, key: load}]}",
@@ -140,6 +141,10 @@ fn ranking() -> impl Strategy<Value = String> {
         "{spread: [{topologyKey: region}], prioritizers: [{by: Label, key: load}]}",
         "{numberOfClusters: 9, prioritizers: [{by: Label, key: load}]}",
         "{prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}",
+        "{numberOfClusters: 3, prioritizers: [{by: Steady}]}",
+        "{numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 2}]}",
+        "{numberOfClusters: 4, prioritizers: [{by: Steady, weight: -1}, {by: Label, key: load}, {by: StorageAvailable, weight: -2}]}",
+        "{numberOfClusters: 2, prioritizers: [{by: StorageAvailable, weight: 0}, {by: Label, key: load, weight: 0}]}",
     ])
     .prop_map(|placement| format!("  placement: {placement}\n"))
 }
@@ -278,6 +283,15 @@ fn rare_changes_are_planned_as_from_scratch() {
                 ("cluster c5 taint=s=1:NoSelectIfNew", false),
                 ("cluster c5 untainted", true),
             ],
+        ),
+        (
+            "one that a better one took the place of has it back before its entry is gone",
+            [
+                "  placement: {numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
+                "",
+                "",
+            ],
+            &[("cluster c8 load=700", false), ("gone c8", false), ("cluster c9 load=900", true)],
         ),
         (
             "a group that clusters left is smaller",

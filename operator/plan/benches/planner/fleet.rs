@@ -23,9 +23,32 @@ pub(crate) enum Kind {
     Region,
     /// 100 of all clusters, spread over regions, those with the fewest models first.
     Hundred,
+    /// The same, ten of them first; the others wait for an approval.
+    Canary,
+    /// 100 of all clusters, those with the most room first.
+    Roomiest,
+    /// The same, and one with more room takes another's place.
+    Movable,
+    /// All for one model, each for the clusters of one region of ten.
+    Neighbours,
+}
+
+/// Of `Kind::Hundred`.
+fn hundred(number: usize) -> Value {
+    json!({
+        "numberOfClusters": 100,
+        "spread": [{"topologyKey": "region", "maxSkew": 1}],
+        "prioritizers": [{"by": "Balance"}, {"by": "AcceleratorMemory", "weight": 2}],
+        // Eight of them among many policies.
+        "cel": [format!("cluster.capacity.cpu > {}", number % 8)],
+    })
 }
 
 impl Kind {
+    fn model(self, number: usize) -> String {
+        format!("m{}", if self == Self::Neighbours { 0 } else { number })
+    }
+
     fn spec(self, number: usize) -> Value {
         match self {
             Self::Everywhere => json!({}),
@@ -36,15 +59,21 @@ impl Kind {
                 "maxConcurrent": "10%", "maxFailures": "100%", "progressDeadline": "4h",
                 "disruptionBudget": {"groupBy": "line", "maxUnavailable": "20%"},
             }}),
-            Self::Region => json!({"placement": {
+            Self::Region | Self::Neighbours => json!({"placement": {
                 "clusterSelector": {"matchLabels": {"region": format!("r{}", number % 10)}},
             }}),
-            Self::Hundred => json!({"placement": {
+            Self::Hundred => json!({"placement": hundred(number)}),
+            Self::Canary => json!({
+                "placement": hundred(number),
+                "rollout": {"steps": [{"clusters": 10, "approval": true}, {"clusters": "100%"}]},
+            }),
+            Self::Roomiest => json!({"placement": {
                 "numberOfClusters": 100,
-                "spread": [{"topologyKey": "region", "maxSkew": 1}],
-                "prioritizers": [{"by": "Balance"}, {"by": "AcceleratorMemory", "weight": 2}],
-                // Eight of them among many policies.
-                "cel": [format!("cluster.capacity.cpu > {}", number % 8)],
+                "prioritizers": [{"by": "StorageAvailable"}, {"by": "AcceleratorMemory", "weight": 2}],
+            }}),
+            Self::Movable => json!({"placement": {
+                "numberOfClusters": 100,
+                "prioritizers": [{"by": "StorageAvailable"}, {"by": "Steady", "weight": 5}],
             }}),
         }
     }
@@ -129,6 +158,11 @@ pub(crate) fn reported(stored: &ClusterAssignment, phase: nave_crds::Phase) -> A
 }
 
 pub(crate) fn cluster(number: usize, connected: bool) -> Arc<EdgeCluster> {
+    with_room(number, connected, (1 << 39) + (number as u64 % 31))
+}
+
+/// One that has so many bytes left.
+pub(crate) fn with_room(number: usize, connected: bool, bytes: u64) -> Arc<EdgeCluster> {
     let object = json!({
         "apiVersion": "nave.dev/v1alpha1", "kind": "EdgeCluster",
         "metadata": {"name": name(number), "labels": {
@@ -137,7 +171,7 @@ pub(crate) fn cluster(number: usize, connected: bool) -> Arc<EdgeCluster> {
         "status": {
             "facts": {"line": (number % 97).to_string()},
             "capacity": {"architecture": "amd64", "cpu": 8, "memoryBytes": 64_u64 << 30,
-                "storage": {"totalBytes": 1_u64 << 40, "availableBytes": (1_u64 << 39) + (number as u64 % 31)},
+                "storage": {"totalBytes": 1_u64 << 40, "availableBytes": bytes},
                 "accelerators": [{"vendor": "nvidia", "model": "l4", "usable": true, "memoryBytes": (8 + number as u64 % 5) << 30}],
                 "runtimes": [{"name": "triton", "ready": true}]},
             "conditions": [{"type": "Connected", "status": if connected { "True" } else { "False" }, "reason": "Session",
@@ -182,7 +216,7 @@ fn policy(number: usize, kind: Kind) -> Arc<PlacementPolicy> {
         "apiVersion": "nave.dev/v1alpha1", "kind": "PlacementPolicy",
         "metadata": {"name": format!("p{number:03}"), "namespace": "vision", "generation": 1,
             "creationTimestamp": "2026-09-01T00:00:00Z"},
-        "spec": {"model": {"name": format!("m{number}"), "version": "1"}},
+        "spec": {"model": {"name": kind.model(number), "version": "1"}},
     });
     if let (Some(spec), Value::Object(more)) = (object["spec"].as_object_mut(), kind.spec(number)) {
         spec.extend(more);

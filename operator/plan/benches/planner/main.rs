@@ -60,11 +60,24 @@ fn one_change(criterion: &mut Criterion) {
         (1_000, 4, Kind::Hundred, "for the best 100"),
         (10_000, 4, Kind::Hundred, "for the best 100"),
         (100_000, 4, Kind::Hundred, "for the best 100"),
+        (1_000, 4, Kind::Canary, "for the best 100, ten told"),
+        (10_000, 4, Kind::Canary, "for the best 100, ten told"),
+        (100_000, 4, Kind::Canary, "for the best 100, ten told"),
+        (1_000, 4, Kind::Roomiest, "for the 100 with the most room"),
+        (10_000, 4, Kind::Roomiest, "for the 100 with the most room"),
+        (100_000, 4, Kind::Roomiest, "for the 100 with the most room"),
+        (1_000, 4, Kind::Movable, "for the 100 with the most room, Steady"),
+        (10_000, 4, Kind::Movable, "for the 100 with the most room, Steady"),
+        (100_000, 4, Kind::Movable, "for the 100 with the most room, Steady"),
+        (1_000, 10, Kind::Neighbours, "of one model, each for a region"),
+        (10_000, 10, Kind::Neighbours, "of one model, each for a region"),
+        (100_000, 10, Kind::Neighbours, "of one model, each for a region"),
     ] {
         let mut settled = None;
         let changes = [
             Happening::Reports,
             Happening::GoesOrComes,
+            Happening::RoomGoesOrComes,
             // Before one that is chosen leaves: who takes its place is not stored here.
             Happening::BystanderLeavesOrJoins,
             Happening::LeavesOrJoins,
@@ -72,8 +85,10 @@ fn one_change(criterion: &mut Criterion) {
             Happening::VersionComesOrGoes,
         ];
         // Where everybody is chosen there is no bystander; and versions are the same to all kinds.
+        let some_wait = matches!(kind, Kind::Hundred | Kind::Canary | Kind::Roomiest | Kind::Movable);
         let there = |change: &Happening| match change {
-            Happening::BystanderLeavesOrJoins => kind == Kind::Hundred,
+            Happening::RoomGoesOrComes => matches!(kind, Kind::Roomiest | Kind::Movable),
+            Happening::BystanderLeavesOrJoins => some_wait,
             Happening::IsCounted | Happening::VersionComesOrGoes => kind == Kind::Everywhere,
             Happening::Reports | Happening::GoesOrComes | Happening::LeavesOrJoins => true,
         };
@@ -84,7 +99,7 @@ fn one_change(criterion: &mut Criterion) {
                 let Settled { planner, world, chosen, told, bystander, turn } =
                     settled.get_or_insert_with(|| Settled::new(clusters, policies, kind));
                 let number = match change {
-                    Happening::BystanderLeavesOrJoins => *bystander,
+                    Happening::BystanderLeavesOrJoins | Happening::RoomGoesOrComes => *bystander,
                     Happening::Reports => *told,
                     Happening::GoesOrComes
                     | Happening::LeavesOrJoins
@@ -138,6 +153,7 @@ impl Settled {
 enum Happening {
     Reports,
     GoesOrComes,
+    RoomGoesOrComes,
     LeavesOrJoins,
     BystanderLeavesOrJoins,
     IsCounted,
@@ -151,6 +167,7 @@ impl Happening {
         match self {
             Self::Reports => "a spoke reports that a model fails, or serves",
             Self::GoesOrComes => "a spoke's connection goes, or comes",
+            Self::RoomGoesOrComes => "one has the least room of all, or the most",
             Self::LeavesOrJoins => "a cluster leaves, or joins",
             Self::BystanderLeavesOrJoins => "one that no policy chose leaves, or joins",
             Self::IsCounted => "on how many clusters a version is is written",
@@ -171,6 +188,10 @@ impl Happening {
                 Box::new(move |planner| planner.upsert_assignment(Arc::clone(&assignment)))
             }),
             Self::GoesOrComes => [connection(false), connection(true)],
+            Self::RoomGoesOrComes => [1_u64 << 38, 1 << 40].map(|bytes| -> Change {
+                let cluster = fleet::with_room(number, true, bytes);
+                Box::new(move |planner| planner.upsert_cluster(Arc::clone(&cluster)))
+            }),
             Self::LeavesOrJoins | Self::BystanderLeavesOrJoins => {
                 [Box::new(move |planner| planner.remove_cluster(&name)), connection(true)]
             }

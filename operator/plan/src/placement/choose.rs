@@ -148,17 +148,30 @@ fn lose(policy: &Policy, version: Option<&Version>, member: &Member, winner: Win
 /// Once its entry is gone, a dropped cluster is a new one: what keeps new ones away comes before what dropped it, so that
 /// the next plan says the same.
 fn judge_dropped(policy: &Policy, version: Option<&Version>, members: &[&Member], refusals: &mut Refusals) {
-    let spread = &policy.object.spec.placement.spread;
     for (member, refusal) in members.iter().zip(refusals).filter(|(member, _)| member.chosen) {
-        let dropped = matches!(refusal, Some((ExclusionReason::Spread | ExclusionReason::OutOfNumber, _)));
-        if !dropped {
-            continue;
+        *refusal = refusal.take().map(|refusal| if_dropped(policy, version, member, refusal));
+    }
+}
+
+/// Why a chosen one that is not selected is not.
+fn if_dropped(policy: &Policy, version: Option<&Version>, member: &Member, refusal: Refusal) -> Refusal {
+    if !matches!(refusal, (ExclusionReason::Spread | ExclusionReason::OutOfNumber, _)) {
+        return refusal;
+    }
+    if let Err(first) = judge(policy, version, &member.spoke, false) {
+        return first;
+    }
+    let lacks = Spread::lacks_key(&policy.object.spec.placement.spread, member);
+    lacks.map_or(refusal, |message| (ExclusionReason::SpreadKeyMissing, message.into()))
+}
+
+/// The same of one that was placed by itself.
+pub(crate) fn as_dropped(policy: &Policy, version: Option<&Version>, member: &Member, place: Place) -> Place {
+    match place {
+        Place::Excluded(refusal) if member.chosen => {
+            Place::Excluded(if_dropped(policy, version, member, refusal))
         }
-        if let Err(first) = judge(policy, version, &member.spoke, false) {
-            *refusal = Some(first);
-        } else if let Some(message) = Spread::lacks_key(spread, member) {
-            *refusal = Some((ExclusionReason::SpreadKeyMissing, message.into()));
-        }
+        Place::Out | Place::Excluded(_) | Place::Selected(_) => place,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use nave_crds::Prioritizer;
+use nave_crds::{Prioritizer, PrioritizerKind};
 
 use super::{
     choose::lacks_key,
@@ -12,15 +12,18 @@ use super::{
     exclusion::Hold,
     member::{Member, Place},
     rank::Key,
-    score::{Scale, value},
+    score::{Scale, Scoring, value},
+    standings::{Standing, Standings},
 };
-use crate::input::Policy;
+use crate::{Name, input::Policy};
 
 /// What all candidates of one policy have in common.
 #[derive(Debug)]
 pub(crate) struct Field {
+    /// By prioritizer, how many candidates have each value: least first, but for the unknown one.
+    values: Vec<BTreeMap<Option<i128>, usize>>,
     /// By prioritizer.
-    values: Vec<Values>,
+    scoring: Vec<Scoring>,
     places: Places,
 }
 
@@ -29,17 +32,21 @@ pub(crate) struct Field {
 enum Places {
     /// Every candidate, and so many more; None = any number.
     Room(Option<usize>),
+    /// The best, whatever the scales.
+    Standings(Standings),
     /// Some wait.
     Contest(Contest),
 }
 
-/// One prioritizer's values, and how many candidates have each.
-#[derive(Debug)]
-struct Values {
-    weight: i32,
-    /// Least first, but for the unknown one.
-    count: BTreeMap<Option<i128>, usize>,
-    scale: Scale,
+/// What a change of one leaves.
+#[derive(Debug, Default)]
+pub(crate) struct Placing {
+    /// Its own place; None = it concerns the policy no more.
+    pub(crate) placed: Option<Placed>,
+    /// Others whose place is another now.
+    pub(crate) others: Others,
+    /// The keys of all that are selected are others now.
+    pub(crate) rescaled: bool,
 }
 
 /// The places of all depend on it: they have to be decided anew.
@@ -51,22 +58,31 @@ pub(crate) type Placed = (Place, Option<Hold>);
 
 impl Field {
     /// The field of members that were placed, none of which another policy has. None where whoever comes or goes moves too
-    /// many others: only a policy that keeps whom it chose has one.
+    /// many others.
     pub(crate) fn of<'a>(policy: &Policy, members: impl Iterator<Item = &'a Member> + Clone) -> Option<Self> {
-        if policy.steady || policy.frozen().is_some() {
+        if policy.frozen().is_some() {
             return None;
         }
         let placement = &policy.object.spec.placement;
         let candidates = members.filter(|member| is_candidate(policy, member));
-        let mut values: Vec<Values> =
-            placement.prioritizers.iter().map(|by| Values::new(by.weight)).collect();
+        let mut values = vec![BTreeMap::new(); placement.prioritizers.len()];
         for member in candidates.clone() {
             for (by, values) in placement.prioritizers.iter().zip(&mut values) {
-                *values.count.entry(value(by, member)).or_default() += 1;
+                *values.entry(value(by, member)).or_default() += 1;
             }
         }
-        values.iter_mut().for_each(Values::measure);
-        let mut field = Self { values, places: Places::Room(None) };
+        let scoring = placement.prioritizers.iter().zip(&values);
+        let scoring = scoring
+            .map(|(by, values)| Scoring { weight: i128::from(by.weight), scale: measured(by, values) })
+            .collect();
+        let mut field = Self { values, scoring, places: Places::Room(None) };
+        if let Some(standings) = field.standings(policy, candidates.clone()) {
+            field.places = Places::Standings(standings);
+            return Some(field);
+        }
+        if policy.steady {
+            return None;
+        }
         let selected = candidates.clone().filter(|member| member.is_selected()).count();
         let room = policy.number.map(|number| number.saturating_sub(selected));
         if placement.spread.is_empty() && room != Some(0) {
@@ -81,6 +97,26 @@ impl Field {
         Some(field)
     }
 
+    /// The standings along the prioritizer that says the most.
+    fn standings<'a>(
+        &self,
+        policy: &Policy,
+        candidates: impl Iterator<Item = &'a Member>,
+    ) -> Option<Standings> {
+        let prioritizers = &policy.object.spec.placement.prioritizers;
+        if !policy.object.spec.placement.spread.is_empty() || prioritizers.is_empty() {
+            return None;
+        }
+        let scalable = prioritizers.iter().enumerate().filter(|(_, by)| by.by != PrioritizerKind::Steady);
+        let axis = scalable.max_by_key(|(index, _)| self.values.get(*index).map_or(0, BTreeMap::len));
+        let axis = axis.map_or(0, |(index, _)| index);
+        if !self.scoring.get(axis)?.scale.tells_all_apart() {
+            return None;
+        }
+        let candidates = candidates.map(|member| (standing(policy, member), member.is_selected()));
+        Standings::of(policy.number.unwrap_or(usize::MAX), axis, &self.scoring, candidates)
+    }
+
     /// Places one member, and those whose places that moves; `old` is what it was, with its place.
     ///
     /// # Errors
@@ -91,46 +127,105 @@ impl Field {
         policy: &Policy,
         old: Option<&Member>,
         new: Option<&Member>,
-    ) -> Result<(Option<Placed>, Others), Unsettled> {
+    ) -> Result<Placing, Unsettled> {
         let old = old.filter(|old| is_candidate(policy, old));
         let candidate = new.filter(|new| is_candidate(policy, new));
-        self.exchange(policy, old, candidate)?;
-        let [gone, come] = [old, candidate].map(|one| one.map(|one| self.contender(policy, one)));
-        let (place, others) = match &mut self.places {
-            Places::Room(room) => (take_room(room, gone.is_some(), come)?, Others::new()),
-            Places::Contest(contest) if gone.is_some() || come.is_some() => contest.exchange(gone, come)?,
-            Places::Contest(_) => (None, Others::new()),
+        let rescaled = self.count(policy, old, candidate);
+        let (place, others) = if old.is_none() && candidate.is_none() {
+            (None, Others::new())
+        } else if let Places::Standings(standings) = &mut self.places {
+            // Not so any more where the scale has grown too long.
+            if !self.scoring.iter().all(|scoring| scoring.scale.tells_all_apart()) {
+                return Err(Unsettled);
+            }
+            let [gone, come] = [old, candidate].map(|one| one.map(|one| standing(policy, one)));
+            standings.exchange(&self.scoring, gone, come)?
+        } else if rescaled {
+            return Err(Unsettled);
+        } else {
+            let [gone, come] = [old, candidate].map(|one| one.map(|one| self.contender(policy, one)));
+            self.exchange(gone, come)?
         };
-        let Some(new) = new else { return Ok((None, others)) };
         let hold = candidate.and_then(|one| one.verdict.as_ref().ok().cloned().flatten());
-        Ok((Some((place.unwrap_or_else(|| refused(policy, new)), hold)), others))
+        let placed = new.map(|new| (place.unwrap_or_else(|| refused(policy, new)), hold));
+        Ok(Placing { placed, others, rescaled })
+    }
+
+    /// Those whose keys are others now, where the scales moved.
+    pub(crate) fn rescaled(&self) -> Vec<Name> {
+        match &self.places {
+            Places::Standings(standings) => standings.insiders().cloned().collect(),
+            Places::Room(_) | Places::Contest(_) => Vec::new(),
+        }
+    }
+
+    /// What a candidate is ranked by.
+    pub(crate) fn key(&self, policy: &Policy, member: &Member) -> Key {
+        let by = policy.object.spec.placement.prioritizers.iter().zip(&self.scoring);
+        let total = by.map(|(by, scoring)| scoring.weight * scoring.scale.score(value(by, member))).sum();
+        Key::of(policy, member, total)
     }
 
     fn contender(&self, policy: &Policy, member: &Member) -> Contender {
-        let placement = &policy.object.spec.placement;
-        let score = |(by, values): (&Prioritizer, &Values)| {
-            i128::from(by.weight) * values.scale.score(value(by, member))
-        };
-        let total = placement.prioritizers.iter().zip(&self.values).map(score).sum();
         Contender {
-            key: Key::of(policy, member, total),
+            key: self.key(policy, member),
             chosen: member.chosen,
-            signature: signature(&placement.spread, member),
+            signature: signature(&policy.object.spec.placement.spread, member),
         }
     }
 
-    /// Counts one candidate's values in another's place.
     fn exchange(
         &mut self,
-        policy: &Policy,
-        old: Option<&Member>,
-        new: Option<&Member>,
-    ) -> Result<(), Unsettled> {
-        for (by, values) in policy.object.spec.placement.prioritizers.iter().zip(&mut self.values) {
-            values.exchange(old.map(|old| value(by, old)), new.map(|new| value(by, new)))?;
+        gone: Option<Contender>,
+        come: Option<Contender>,
+    ) -> Result<(Option<Place>, Others), Unsettled> {
+        match &mut self.places {
+            Places::Room(room) => Ok((take_room(room, gone.is_some(), come)?, Others::new())),
+            Places::Contest(contest) => contest.exchange(gone, come),
+            Places::Standings(_) => Err(Unsettled),
         }
-        Ok(())
     }
+
+    /// Counts one candidate's values in another's place. Returns whether a scale moved.
+    fn count(&mut self, policy: &Policy, old: Option<&Member>, new: Option<&Member>) -> bool {
+        let prioritizers = &policy.object.spec.placement.prioritizers;
+        let mut rescaled = false;
+        for ((by, values), scoring) in prioritizers.iter().zip(&mut self.values).zip(&mut self.scoring) {
+            if let Some(old) = old.map(|old| value(by, old))
+                && let Some(count) = values.get_mut(&old)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    values.remove(&old);
+                }
+            }
+            if let Some(new) = new.map(|new| value(by, new)) {
+                *values.entry(new).or_default() += 1;
+            }
+            let scale = measured(by, values);
+            rescaled |= scale != scoring.scale;
+            scoring.scale = scale;
+        }
+        rescaled
+    }
+}
+
+fn standing(policy: &Policy, member: &Member) -> Standing {
+    let prioritizers = policy.object.spec.placement.prioritizers.iter();
+    Standing {
+        kept: member.chosen && !policy.steady,
+        prefer_no_select: member.prefer_no_select,
+        values: prioritizers.map(|by| value(by, member)).collect(),
+        name: Name::clone(member.name()),
+    }
+}
+
+/// Least and most are at the ends; what lies between says nothing.
+fn measured(by: &Prioritizer, values: &BTreeMap<Option<i128>, usize>) -> Scale {
+    let known = |value: &&Option<i128>| value.is_some();
+    let unknown = values.keys().next().filter(|first| first.is_none());
+    let ends = [unknown, values.keys().find(known), values.keys().next_back()];
+    Scale::of(by, ends.into_iter().flatten().copied())
 }
 
 fn is_candidate(policy: &Policy, member: &Member) -> bool {
@@ -160,37 +255,4 @@ fn take_room(
         (room, _, _) => room,
     };
     Ok(come.map(|come| Place::Selected(come.key)))
-}
-
-impl Values {
-    fn new(weight: i32) -> Self {
-        Self { weight, count: BTreeMap::new(), scale: Scale::of([].into_iter(), weight) }
-    }
-
-    fn measure(&mut self) {
-        self.scale = self.measured();
-    }
-
-    /// Least and most are at the ends; what lies between says nothing.
-    fn measured(&self) -> Scale {
-        let known = |value: &&Option<i128>| value.is_some();
-        let unknown = self.count.keys().next().filter(|first| first.is_none());
-        let ends = [unknown, self.count.keys().find(known), self.count.keys().next_back()];
-        Scale::of(ends.into_iter().flatten().copied(), self.weight)
-    }
-
-    fn exchange(&mut self, old: Option<Option<i128>>, new: Option<Option<i128>>) -> Result<(), Unsettled> {
-        if let Some(old) = old
-            && let Some(count) = self.count.get_mut(&old)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.count.remove(&old);
-            }
-        }
-        if let Some(new) = new {
-            *self.count.entry(new).or_default() += 1;
-        }
-        if self.measured() == self.scale { Ok(()) } else { Err(Unsettled) }
-    }
 }

@@ -11,10 +11,11 @@ mod member;
 mod rank;
 mod score;
 mod spread;
+mod standings;
 mod taints;
 
-pub(crate) use choose::{Choice, Winner, place, place_alone, places_alike, places_one_by_one};
+pub(crate) use choose::{Choice, Winner, as_dropped, place, place_alone, places_alike, places_one_by_one};
 pub(crate) use contest::Others;
-pub(crate) use field::{Field, Placed};
+pub(crate) use field::{Field, Placed, Placing};
 pub(crate) use member::{Asked, Kind, Member, Moved, Place, Reported, Rest};
 pub(crate) use rank::Key;

@@ -20,12 +20,13 @@ pub(crate) struct Key {
 impl Key {
     /// The key of a candidate with this score.
     pub(crate) fn of(policy: &Policy, member: &Member, total: i128) -> Self {
-        Self {
-            kept: Reverse(member.chosen && !policy.steady),
-            prefer_no_select: member.prefer_no_select,
-            total: Reverse(total),
-            name: Arc::clone(member.name()),
-        }
+        let kept = member.chosen && !policy.steady;
+        Self::new(kept, member.prefer_no_select, total, member.name())
+    }
+
+    /// The same from what it is made of.
+    pub(crate) fn new(kept: bool, prefer_no_select: u32, total: i128, name: &Name) -> Self {
+        Self { kept: Reverse(kept), prefer_no_select, total: Reverse(total), name: Arc::clone(name) }
     }
 
     /// Whether it was chosen already, and others do not rank before it for that.

@@ -50,12 +50,15 @@ fn name(prioritizer: &Prioritizer) -> Arc<str> {
 
 fn score_by(prioritizer: &Prioritizer, candidates: &[&Member]) -> Vec<i128> {
     let values = candidates.iter().map(|member| value(prioritizer, member)).collect::<Vec<_>>();
-    if prioritizer.by == PrioritizerKind::Steady {
-        let same = values.windows(2).all(|pair| pair[0] == pair[1]);
-        return values.iter().map(|chosen| if *chosen == Some(1) && !same { BEST } else { 0 }).collect();
-    }
-    let scale = Scale::of(values.iter().copied(), prioritizer.weight);
+    let scale = Scale::of(prioritizer, values.iter().copied());
     values.into_iter().map(|value| scale.score(value)).collect()
+}
+
+/// How one prioritizer's values count, given those of all candidates.
+#[derive(Debug)]
+pub(crate) struct Scoring {
+    pub(crate) weight: i128,
+    pub(crate) scale: Scale,
 }
 
 /// What is scaled: more is better. Nothing where it is unknown.
@@ -83,12 +86,15 @@ pub(crate) struct Scale {
     ends: Option<(i128, i128)>,
     all_known: bool,
     negative: bool,
+    /// The most counts, and the least says nothing.
+    steady: bool,
 }
 
 impl Scale {
     /// The scale of these values; they may come in any order, and repeated ones once.
-    pub(crate) fn of(values: impl Iterator<Item = Option<i128>>, weight: i32) -> Self {
-        let mut scale = Self { ends: None, all_known: true, negative: weight < 0 };
+    pub(crate) fn of(prioritizer: &Prioritizer, values: impl Iterator<Item = Option<i128>>) -> Self {
+        let steady = prioritizer.by == PrioritizerKind::Steady;
+        let mut scale = Self { ends: None, all_known: true, negative: prioritizer.weight < 0, steady };
         for value in values {
             match (value, scale.ends) {
                 (None, _) => scale.all_known = false,
@@ -99,12 +105,20 @@ impl Scale {
         scale
     }
 
+    /// Whether different values are sure to have different scores.
+    pub(crate) fn tells_all_apart(&self) -> bool {
+        self.ends.is_none_or(|(least, most)| most - least <= 200 * POINT)
+    }
+
     /// The smallest -100, the largest 100. An unknown value gets the worse end for the weight's sign; where all known ones
     /// are equal, those get the better end then. All alike: 0.
     pub(crate) fn score(&self, value: Option<i128>) -> i128 {
         let Some((least, most)) = self.ends else { return 0 };
         if least == most && self.all_known {
             return 0;
+        }
+        if self.steady {
+            return if value == Some(most) { BEST } else { 0 };
         }
         let (better, worse) = if self.negative { (WORST, BEST) } else { (BEST, WORST) };
         match value {
@@ -150,7 +164,8 @@ mod tests {
     use super::*;
 
     fn linear(values: &[Option<i128>], weight: i32) -> Vec<i128> {
-        let scale = Scale::of(values.iter().copied(), weight);
+        let by = Prioritizer { by: PrioritizerKind::Label, key: None, weight };
+        let scale = Scale::of(&by, values.iter().copied());
         values.iter().map(|value| scale.score(*value)).collect()
     }
 

@@ -6,7 +6,7 @@ use super::Again;
 use crate::{
     at_rest::{group_of, matching},
     input::{Policy, Version},
-    placement::{Asked, Member, Placed},
+    placement::{Asked, Member, Placed, as_dropped},
     rollout::{Run, rest},
 };
 
@@ -50,7 +50,9 @@ pub(super) fn settle(
     placed: Placed,
 ) -> Member {
     let mut new = inherit(old, new);
-    (new.place, new.hold) = placed;
+    let (place, hold) = placed;
+    new.place = as_dropped(policy, version, &new, place);
+    new.hold = hold;
     if !new.is_selected() {
         new.asked = Asked::Nothing;
     }

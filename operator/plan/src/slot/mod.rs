@@ -2,13 +2,14 @@
 //! changes is placed by itself where no other depends on it, and the rollout looks only at clusters that are not at rest.
 
 mod keep;
+mod shift;
 mod whole;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use self::keep::{inherit, let_rest, settle, take_over};
+use self::keep::{inherit, settle, take_over};
 use crate::{
     Name, PolicyKey, PolicyReport,
     at_rest::AtRest,
@@ -16,10 +17,7 @@ use crate::{
     input::{Catalogue, Held, Policy, Spoke, Told, Version},
     members::{busy, for_each, selected},
     outcome::{self, Outcome},
-    placement::{
-        Asked, Choice, Field, Member, Moved, Others, Place, Placed, Winner, place, place_alone, places_alike,
-        places_one_by_one,
-    },
+    placement::{Asked, Choice, Field, Member, Moved, Others, Winner, place, places_alike},
     rollout::{Look, Run, Wanted, rest, roll},
     tally::{Counts, Tally},
 };
@@ -184,14 +182,14 @@ impl Slot {
             .zip(new.as_ref())
             .is_some_and(|(old, new)| old.keeps_place() && places_alike(&self.policy, old, new));
         let placed = if alike { None } else { self.place_one(name, new.as_ref()) };
-        let mut others = Others::new();
+        let (mut others, mut rescaled) = (Others::new(), false);
         let version = self.version.as_deref();
         let (new, again) = match (self.members.get_mut(name), new, placed) {
             (Some(old), Some(new), None) if alike => take_over(&self.policy, version, self.now, old, new),
-            (old, new, Some((placed, moved))) => {
-                others = moved;
+            (old, new, Some(placing)) => {
+                (others, rescaled) = (placing.others, placing.rescaled);
                 let new = new
-                    .zip(placed)
+                    .zip(placing.placed)
                     .map(|(new, placed)| settle(&self.policy, version, self.now, old, new, placed));
                 (new, Again::Rollout)
             }
@@ -207,37 +205,9 @@ impl Slot {
             None => drop(self.members.remove(name)),
         }
         others.into_iter().for_each(|(name, place)| self.shift(&name, place));
-    }
-
-    /// Gives a cluster the place that another's change leaves it.
-    fn shift(&mut self, name: &Name, place: Place) {
-        let Some(member) = self.members.get_mut(name) else { return };
-        self.tally.take(&self.policy, member);
-        member.decide(place, &mut self.moved);
-        member.rest = None;
-        if !member.is_selected() {
-            member.ask(Asked::Nothing, &mut self.moved);
+        if rescaled {
+            self.rekey();
         }
-        let_rest(&self.policy, self.version.as_deref(), self.now, member);
-        self.tally.add(&self.policy, member);
-    }
-
-    /// The place of one cluster, and of those that it moves; None where all have to be placed.
-    fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<(Option<Placed>, Others)> {
-        if !self.alone {
-            return None;
-        }
-        if places_one_by_one(&self.policy) {
-            return Some((new.map(|new| place_alone(&self.policy, new)), Others::new()));
-        }
-        if self.again == Again::Placement {
-            return None;
-        }
-        let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.values()));
-        let mut field = field?;
-        let placed = field.place(&self.policy, self.members.get(name), new).ok()?;
-        self.field = Some(field);
-        Some(placed)
     }
 
     /// Decides what is to be decided anew. `claim` says which policy before this one has a cluster.

@@ -1,0 +1,157 @@
+//! Shift: the place of one cluster that changed, and what that change leaves others.
+
+use super::{Again, Slot, keep::let_rest};
+use crate::{
+    Name,
+    placement::{
+        Asked, Field, Kind, Member, Others, Place, Placing, as_dropped, place_alone, places_one_by_one,
+    },
+};
+
+impl Slot {
+    /// The place of one cluster, and what that leaves others; None where all have to be placed.
+    pub(super) fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<Placing> {
+        if !self.alone {
+            return None;
+        }
+        if places_one_by_one(&self.policy) {
+            let placed = new.map(|new| place_alone(&self.policy, new));
+            return Some(Placing { placed, others: Others::new(), rescaled: false });
+        }
+        if self.again == Again::Placement {
+            return None;
+        }
+        let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.values()));
+        let mut field = field?;
+        let placing = field.place(&self.policy, self.members.get(name), new).ok()?;
+        self.field = Some(field);
+        Some(placing)
+    }
+
+    /// Gives a cluster the place that another's change leaves it.
+    pub(super) fn shift(&mut self, name: &Name, place: Place) {
+        let Some(member) = self.members.get_mut(name) else { return };
+        self.tally.take(&self.policy, member);
+        let place = as_dropped(&self.policy, self.version.as_deref(), member, place);
+        member.decide(place, &mut self.moved);
+        member.rest = None;
+        if !member.is_selected() {
+            member.ask(Asked::Nothing, &mut self.moved);
+        }
+        let_rest(&self.policy, self.version.as_deref(), self.now, member);
+        if member.rest.is_some() {
+            // One that was dropped, and is back before its entry was gone.
+            self.moved.asked.push(Name::clone(name));
+        }
+        self.tally.add(&self.policy, member);
+    }
+
+    /// Ranks the selected ones anew, where another's change moved what scores are measured by.
+    pub(super) fn rekey(&mut self) {
+        let Some(field) = &self.field else { return };
+        for name in field.rescaled() {
+            let Some(member) = self.members.get_mut(&name) else { continue };
+            let key = field.key(&self.policy, member);
+            if member.rank() == Some(&key) {
+                continue;
+            }
+            // Of the others at rest nobody asks in which order they are.
+            let in_order = member.rest.is_none_or(|rest| rest.kind == Kind::Waiting);
+            if in_order {
+                self.tally.take(&self.policy, member);
+            }
+            member.place = Place::Selected(key);
+            if in_order {
+                self.tally.add(&self.policy, member);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        PolicyKey,
+        input::{Assignment, Catalogue, Cluster, Policy, Spoke},
+    };
+
+    fn spoke(number: u64, bytes: u64, chosen: bool) -> Spoke {
+        let name = format!("c{number}");
+        let entries = if chosen {
+            json!([{"namespace": "n", "policy": "p", "model": "m", "version": "1", "manifestDigest": "sha256:1", "action": "Prefetch"}])
+        } else {
+            json!([])
+        };
+        let assignment = json!({"metadata": {"name": name}, "spec": {"generation": 1, "entries": entries}});
+        let object = json!({
+            "metadata": {"name": name, "labels": {"region": "a"}},
+            "spec": {"accepted": true},
+            "status": {"capacity": {"storage": {"totalBytes": 1000, "availableBytes": bytes}}},
+        });
+        Spoke {
+            cluster: Arc::new(Cluster::new(&name, Arc::new(serde_json::from_value(object).unwrap()))),
+            assignment: Arc::new(Assignment::new(Arc::new(serde_json::from_value(assignment).unwrap()))),
+        }
+    }
+
+    /// A policy that chose two of five clusters, with 10 to 50 bytes.
+    fn decided(placement: &Value, chosen: u64) -> Slot {
+        let object = json!({"metadata": {"namespace": "n", "name": "p"},
+            "spec": {"model": {"name": "m", "version": "1"}, "placement": placement}});
+        let object = Arc::new(serde_json::from_value(object).unwrap());
+        let policies = [Arc::new(Policy::new(PolicyKey::of(&object), object))];
+        let spokes: Vec<Spoke> = (1..6).map(|number| spoke(number, 10 * number, number <= chosen)).collect();
+        let catalogue = Catalogue::default();
+        let mut slot = Slot::some(&policies, &catalogue, spokes.iter()).remove(0);
+        slot.company_changed(true);
+        slot.decide(&catalogue, Timestamp::UNIX_EPOCH, |_| None);
+        slot
+    }
+
+    fn selected(slot: &Slot) -> Vec<&str> {
+        let members = slot.members.values().filter(|member| member.is_selected());
+        members.map(|member| &**member.name()).collect()
+    }
+
+    #[test]
+    fn a_value_beyond_all_others_places_nobody_anew_but_those_that_it_moves() {
+        let room = |more: Value| {
+            let mut placement = json!({"numberOfClusters": 2, "prioritizers": [{"by": "StorageAvailable"}]});
+            placement["prioritizers"].as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
+            placement
+        };
+        for (placement, chosen, after) in [
+            (room(json!([])), 2, ["c1", "c2"]),
+            (room(json!([])), 0, ["c3", "c5"]),
+            (room(json!([{"by": "Steady", "weight": 5}])), 2, ["c1", "c2"]),
+            // c1 and c2 were dropped for c4 and c5 until then.
+            (room(json!([{"by": "Steady", "weight": -1}])), 2, ["c3", "c5"]),
+            (
+                room(json!([{"by": "Label", "key": "k"}, {"by": "AcceleratorMemory", "weight": -3}])),
+                0,
+                ["c3", "c5"],
+            ),
+        ] {
+            let mut slot = decided(&placement, chosen);
+            slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 900, false)));
+            assert_eq!((selected(&slot), slot.again), (after.to_vec(), Again::Rollout), "{placement}");
+            slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 5, false)));
+            assert_eq!(slot.again, Again::Rollout, "{placement}");
+        }
+    }
+
+    #[test]
+    fn what_too_much_depends_on_is_placed_together() {
+        let spread = json!({"numberOfClusters": 2, "spread": [{"topologyKey": "region", "maxSkew": 2}],
+            "prioritizers": [{"by": "StorageAvailable"}]});
+        let mut slot = decided(&spread, 0);
+        slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 900, false)));
+        assert_eq!(slot.again, Again::Placement);
+    }
+}
