@@ -142,6 +142,7 @@ fn ranking() -> impl Strategy<Value = String> {
         "{numberOfClusters: 9, prioritizers: [{by: Label, key: load}]}",
         "{prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}",
         "{numberOfClusters: 3, prioritizers: [{by: Steady}]}",
+        "{numberOfClusters: 3, spread: [{topologyKey: region}], prioritizers: [{by: Steady}, {by: Label, key: load, weight: 2}]}",
         "{numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 2}]}",
         "{numberOfClusters: 4, prioritizers: [{by: Steady, weight: -1}, {by: Label, key: load}, {by: StorageAvailable, weight: -2}]}",
         "{numberOfClusters: 2, prioritizers: [{by: StorageAvailable, weight: 0}, {by: Label, key: load, weight: 0}]}",
@@ -272,28 +273,6 @@ fn rare_changes_are_planned_as_from_scratch() {
             &[("cluster c9 region=a", false), ("cluster c9 region-", true)],
         ),
         (
-            "one that is dropped is judged by what it is without its entry",
-            [
-                "  placement: {numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
-                "",
-                "",
-            ],
-            &[
-                ("cluster c1 load=700", false),
-                ("cluster c5 taint=s=1:NoSelectIfNew", false),
-                ("cluster c5 untainted", true),
-            ],
-        ),
-        (
-            "one that a better one took the place of has it back before its entry is gone",
-            [
-                "  placement: {numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
-                "",
-                "",
-            ],
-            &[("cluster c8 load=700", false), ("gone c8", false), ("cluster c9 load=900", true)],
-        ),
-        (
             "a group that clusters left is smaller",
             [
                 "",
@@ -341,6 +320,101 @@ fn rare_changes_are_planned_as_from_scratch() {
             "the version that a rollout leaves behind was made anew, and is another",
             ["  rollout: {maxConcurrent: 1}", "", ""],
             &[("policy p version=2", true), ("version m 1 digest=sha256:another", true)],
+        ),
+    ];
+    all_told_apart(rows);
+}
+
+/// The same of those whose place a better one takes.
+#[test]
+fn those_dropped_are_planned_as_from_scratch() {
+    let rows: &[Row] = &[
+        (
+            "one that is dropped is judged by what it is without its entry",
+            [
+                "  placement: {numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
+                "",
+                "",
+            ],
+            &[
+                ("cluster c1 load=700", false),
+                ("cluster c5 taint=s=1:NoSelectIfNew", false),
+                ("cluster c5 untainted", true),
+            ],
+        ),
+        (
+            "those that a taint keeps new ones away from are dropped for it, and change meanwhile",
+            [
+                "",
+                "",
+                "  placement: {numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
+            ],
+            &[
+                ("cluster c1 taint=s=1:NoSelectIfNew", true),
+                ("cluster c2 taint=s=1:NoSelectIfNew", true),
+                ("cluster c3 taint=s=1:NoSelectIfNew", true),
+                ("cluster c4 taint=s=1:NoSelectIfNew", true),
+                ("cluster c5 taint=s=1:NoSelectIfNew", true),
+                ("cluster c6 taint=s=1:NoSelectIfNew", true),
+                ("cluster c7 taint=s=1:NoSelectIfNew", true),
+                ("cluster c8 load=700", false),
+                ("cluster c1 region=z", false),
+                ("cluster c2 region=z", false),
+                ("cluster c3 region=z", false),
+                ("cluster c4 region=z", false),
+                ("cluster c5 region=z", false),
+                ("cluster c6 region=z", false),
+                ("cluster c7 region=z", true),
+            ],
+        ),
+        (
+            "one that a better one took the place of has it back before its entry is gone",
+            [
+                "",
+                "",
+                "  placement: {numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 3}]}",
+            ],
+            &[("cluster c8 load=700", false), ("gone c8", false), ("cluster c9 load=900", true)],
+        ),
+    ];
+    all_told_apart(rows);
+}
+
+/// The same of those that rank anew.
+#[test]
+fn ranks_are_planned_as_from_scratch() {
+    let rows: &[Row] = &[
+        (
+            "values that differ by less than a score can tell are a tie",
+            [
+                "",
+                "",
+                "  placement: {numberOfClusters: 1, prioritizers: [{by: Label, key: load}]}\n  rollout: {paused: true}",
+            ],
+            &[
+                ("cluster c11 load=1", true),
+                ("cluster c10 load=950000000000000000", true),
+                ("cluster c14 load=900000000000000000.001", true),
+                ("cluster c15 load=900000000000000000.002", true),
+                ("cluster c16 load=900000000000000000.003", true),
+                ("gone c10", true),
+            ],
+        ),
+        (
+            "those that wait for their turn change places when a scale moves",
+            [
+                "",
+                "",
+                "  placement: {prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}\n  rollout: {maxConcurrent: 1}",
+            ],
+            &[
+                ("cluster c8 load=9 free=40", true),
+                ("cluster c9 load=4 free=50", true),
+                ("cluster c10 load=7 free=45", true),
+                ("cluster c11 load=1000 free=1", true),
+                ("obey c8", true),
+                ("obey c9", true),
+            ],
         ),
     ];
     all_told_apart(rows);

@@ -87,7 +87,7 @@ impl Standings {
     }
 
     /// One candidate in another's place, or none; or the scales moved. Returns the place of the new one, and of others whose
-    /// place is another now.
+    /// place is another now; the new one may be among these.
     ///
     /// # Errors
     ///
@@ -98,7 +98,6 @@ impl Standings {
         old: Option<Standing>,
         new: Option<Standing>,
     ) -> Result<(Option<Place>, Others), Unsettled> {
-        let changed = new.as_ref().or(old.as_ref()).map(|one| Arc::clone(&one.name));
         if let Some(old) = old {
             let (band, seat) = self.seat(scoring, old);
             self.leave(&band, &seat);
@@ -110,13 +109,12 @@ impl Standings {
         if self.bands.len() > MOST_BANDS {
             return Err(Unsettled);
         }
-        let moved = self.settle(scoring);
-        let shifted = moved.into_iter().filter(|(name, _)| Some(name) != changed.as_ref());
+        let moved = self.settle(scoring).into_iter();
         let place = new.map(|(band, seat)| {
             let inside = self.bands.get(&band).is_some_and(|sides| sides.inside.contains(&seat));
             self.place(inside.then(|| self.key(scoring, &band, &seat)))
         });
-        Ok((place, shifted.map(|(name, key)| (name, self.place(key))).collect()))
+        Ok((place, moved.map(|(name, key)| (name, self.place(key))).collect()))
     }
 
     /// Who is among the best.

@@ -90,7 +90,7 @@ mod tests {
         };
         let assignment = json!({"metadata": {"name": name}, "spec": {"generation": 1, "entries": entries}});
         let object = json!({
-            "metadata": {"name": name, "labels": {"region": "a"}},
+            "metadata": {"name": name, "labels": {"region": "a", "load": number.to_string()}},
             "spec": {"accepted": true},
             "status": {"capacity": {"storage": {"totalBytes": 1000, "availableBytes": bytes}}},
         });
@@ -100,13 +100,18 @@ mod tests {
         }
     }
 
-    /// A policy that chose two of five clusters, with 10 to 50 bytes.
+    /// A policy that chose some of five clusters, with 10 to 50 bytes.
     fn decided(placement: &Value, chosen: u64) -> Slot {
+        decided_of(5, placement, chosen)
+    }
+
+    fn decided_of(count: u64, placement: &Value, chosen: u64) -> Slot {
         let object = json!({"metadata": {"namespace": "n", "name": "p"},
             "spec": {"model": {"name": "m", "version": "1"}, "placement": placement}});
         let object = Arc::new(serde_json::from_value(object).unwrap());
         let policies = [Arc::new(Policy::new(PolicyKey::of(&object), object))];
-        let spokes: Vec<Spoke> = (1..6).map(|number| spoke(number, 10 * number, number <= chosen)).collect();
+        let spokes: Vec<Spoke> =
+            (1..=count).map(|number| spoke(number, 10 * number, number <= chosen)).collect();
         let catalogue = Catalogue::default();
         let mut slot = Slot::some(&policies, &catalogue, spokes.iter()).remove(0);
         slot.company_changed(true);
@@ -153,5 +158,34 @@ mod tests {
         let mut slot = decided(&spread, 0);
         slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 900, false)));
         assert_eq!(slot.again, Again::Placement);
+    }
+
+    #[test]
+    fn values_too_far_apart_to_be_told_apart_are_ranked_by_their_scores() {
+        let far = 900_000_000_000_000_000;
+        let by_load = json!({"numberOfClusters": 2, "prioritizers": [{"by": "Label", "key": "load"}]});
+        let mut slot = decided(&by_load, 0);
+        slot.cluster_changed(&Name::from(format!("c{far}")), Some(&spoke(far, 1, false)));
+        assert_eq!(slot.again, Again::Placement);
+        slot.decide(&Catalogue::default(), Timestamp::UNIX_EPOCH, |_| None);
+        slot.cluster_changed(&Name::from("c7"), Some(&spoke(7, 1, false)));
+        assert_eq!(slot.again, Again::Rollout);
+    }
+
+    #[test]
+    fn two_values_that_tell_all_apart_make_too_many_bands() {
+        let placement =
+            |by: Value| json!({"numberOfClusters": 2, "prioritizers": [by, {"by": "StorageAvailable"}]});
+        let both = placement(json!({"by": "Label", "key": "load"}));
+        for (count, by, again) in [
+            (255, &both, Again::Rollout),
+            (256, &both, Again::Placement),
+            (300, &both, Again::Placement),
+            (300, &placement(json!({"by": "Steady"})), Again::Rollout),
+        ] {
+            let mut slot = decided_of(count, by, 0);
+            slot.cluster_changed(&Name::from("c1000"), Some(&spoke(1000, 1, false)));
+            assert_eq!(slot.again, again, "{count}: {by}");
+        }
     }
 }
