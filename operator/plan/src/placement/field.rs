@@ -134,10 +134,6 @@ impl Field {
         let (place, others) = if old.is_none() && candidate.is_none() {
             (None, Others::new())
         } else if let Places::Standings(standings) = &mut self.places {
-            // Not so any more where the scale has grown too long.
-            if !self.scoring.iter().all(|scoring| scoring.scale.tells_all_apart()) {
-                return Err(Unsettled);
-            }
             let [gone, come] = [old, candidate].map(|one| one.map(|one| standing(policy, one)));
             standings.exchange(&self.scoring, gone, come)?
         } else if rescaled {

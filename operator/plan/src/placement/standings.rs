@@ -18,6 +18,9 @@ use crate::Name;
 /// With more, each change would have to look at too many ends: all are placed together then.
 const MOST_BANDS: usize = 256;
 
+/// Where more change their places, to place all together is less work.
+const MOST_MOVED: usize = 512;
+
 /// Who is among the best, and who is not.
 #[derive(Debug)]
 pub(crate) struct Standings {
@@ -91,13 +94,16 @@ impl Standings {
     ///
     /// # Errors
     ///
-    /// `Unsettled` where there are too many bands.
+    /// `Unsettled` where there are too many bands, where too many move, or where the axis does not tell all apart any more.
     pub(crate) fn exchange(
         &mut self,
         scoring: &[Scoring],
         old: Option<Standing>,
         new: Option<Standing>,
     ) -> Result<(Option<Place>, Others), Unsettled> {
+        if !scoring.get(self.axis).is_some_and(|axis| axis.scale.tells_all_apart()) {
+            return Err(Unsettled);
+        }
         if let Some(old) = old {
             let (band, seat) = self.seat(scoring, old);
             self.leave(&band, &seat);
@@ -109,7 +115,7 @@ impl Standings {
         if self.bands.len() > MOST_BANDS {
             return Err(Unsettled);
         }
-        let moved = self.settle(scoring).into_iter();
+        let moved = self.settle(scoring)?.into_iter();
         let place = new.map(|(band, seat)| {
             let inside = self.bands.get(&band).is_some_and(|sides| sides.inside.contains(&seat));
             self.place(inside.then(|| self.key(scoring, &band, &seat)))
@@ -153,7 +159,7 @@ impl Standings {
 
     /// Fills the places that are free, and gives those of the last to better ones. Returns who moved, with the key of one
     /// that is inside now.
-    fn settle(&mut self, scoring: &[Scoring]) -> BTreeMap<Name, Option<Key>> {
+    fn settle(&mut self, scoring: &[Scoring]) -> Result<BTreeMap<Name, Option<Key>>, Unsettled> {
         let mut moved = BTreeMap::new();
         while let Some(best) = self.best_outside(scoring) {
             if self.inside >= self.number {
@@ -163,8 +169,11 @@ impl Standings {
             }
             self.switch(&best, true);
             moved.insert(Arc::clone(&best.key.name), Some(best.key));
+            if moved.len() > MOST_MOVED {
+                return Err(Unsettled);
+            }
         }
-        moved
+        Ok(moved)
     }
 
     fn best_outside(&self, scoring: &[Scoring]) -> Option<End> {
