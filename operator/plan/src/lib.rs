@@ -8,6 +8,7 @@ mod conditions;
 mod document;
 mod entries;
 mod events;
+mod family;
 mod input;
 mod members;
 mod outcome;

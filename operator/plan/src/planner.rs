@@ -13,8 +13,9 @@ use nave_names::ClusterName;
 use crate::{
     Decisions, Name, Plan, PolicyKey, Report, VersionKey, World,
     entries::{Ask, Desk, Recent},
+    family,
     input::{Assignment, Catalogue, Cluster, Policy, Spoke, Version},
-    slot::{Claim, Slot},
+    slot::Slot,
 };
 
 /// A planner that lives as long as the world that it plans for.
@@ -210,9 +211,8 @@ impl Planner {
 
     /// Other policies for the same model may have what one has or had.
     fn company_changed(&mut self, model: &str) {
-        let of_model = |slot: &&mut Slot| slot.policy.model() == model;
-        let alone = self.policies.values_mut().filter(of_model).count() == 1;
-        self.policies.values_mut().filter(of_model).for_each(|slot| slot.company_changed(alone));
+        let of_model = self.policies.values_mut().filter(|slot| slot.policy.model() == model);
+        of_model.for_each(Slot::company_changed);
     }
 
     /// Decides what changed since the last time, and what time alone changed; and says of every cluster why.
@@ -248,34 +248,9 @@ impl Planner {
 
     /// Why: of every policy and cluster what was decided at this time. It costs a look at each of them.
     pub fn report(&self, now: Timestamp) -> Report {
-        let mut report = Report::default();
-        for family in self.families().into_values() {
-            for (place, key) in family.iter().enumerate() {
-                let Some(slot) = self.policies.get(key) else { continue };
-                let claim = |name: &Name| self.claim(&family[..place], name);
-                let policy = slot.report(&self.catalogue, now, claim);
-                report.policies.insert(key.clone(), Arc::new(policy));
-            }
-        }
-        report
-    }
-
-    /// The policies of each model in their order: the first that selects a cluster has it.
-    fn families(&self) -> BTreeMap<String, Vec<PolicyKey>> {
-        let mut families: BTreeMap<&str, Vec<&Slot>> = BTreeMap::new();
-        for slot in self.policies.values() {
-            families.entry(slot.policy.model()).or_default().push(slot);
-        }
-        let in_order = |(model, mut slots): (&str, Vec<&Slot>)| {
-            slots.sort_by(|a, b| a.policy.precedes(&b.policy));
-            (model.to_owned(), slots.into_iter().map(|slot| slot.policy.key.clone()).collect())
-        };
-        families.into_iter().map(in_order).collect()
-    }
-
-    /// Which of these policies has a cluster.
-    fn claim(&self, family: &[PolicyKey], name: &Name) -> Option<Claim<'_>> {
-        family.iter().find_map(|key| self.policies.get(key)?.claim(name))
+        let report =
+            |(key, slot): (&PolicyKey, &Slot)| (key.clone(), Arc::new(slot.report(&self.catalogue, now)));
+        Report { policies: self.policies.iter().map(report).collect() }
     }
 
     fn decide_policies(&mut self, now: Timestamp) {
@@ -283,26 +258,7 @@ impl Planner {
         if !self.policies.values().any(Slot::is_due) {
             return;
         }
-        for family in self.families().into_values() {
-            self.decide_family(&family, now);
-        }
-    }
-
-    fn decide_family(&mut self, family: &[PolicyKey], now: Timestamp) {
-        let mut moved = false;
-        for (place, key) in family.iter().enumerate() {
-            let Some(mut slot) = self.policies.remove(key) else { continue };
-            if moved {
-                slot.claims_changed();
-            }
-            if slot.is_due() {
-                let claim = |name: &Name| self.claim(&family[..place], name);
-                let changes = slot.decide(&self.catalogue, now, claim);
-                moved |= changes.claims;
-                self.stale.extend(changes.asked);
-            }
-            self.policies.insert(key.clone(), slot);
-        }
+        self.stale.extend(family::decide(self.policies.values_mut(), &self.catalogue, now));
     }
 
     /// Puts the assignments of stale clusters together.

@@ -151,8 +151,26 @@ fn ranking() -> impl Strategy<Value = String> {
     .prop_map(|placement| format!("  placement: {placement}\n"))
 }
 
-/// A fleet whose rollouts are over, as far as they come to an end by themselves.
+/// What makes policies for one model take clusters from one another: up to three changes at once.
+fn contested_change() -> impl Strategy<Value = String> {
+    let policy = || prop::sample::select(vec!["p", "q", "r"]);
+    let cluster = (1..10u8).prop_map(|n| format!("c{n}"));
+    let one = prop_oneof![
+        9 => candidate_change(),
+        2 => (cluster, prop::sample::select(vec!["Pulling", "Serving", "Failed"]))
+            .prop_map(|(name, phase)| format!("report {name} m@1 {phase}")),
+        1 => (policy(), 0..3u8).prop_map(|(name, priority)| format!("policy {name} priority={priority}")),
+    ];
+    prop::collection::vec(one, 1..4).prop_map(|some| some.join("; "))
+}
+
+/// A fleet whose rollouts are over, as far as they come to an end by themselves. The first two policies are for one model,
+/// so that they want the same clusters.
 fn settled(specs: &[String]) -> Stage {
+    settled_of(["p", "q", "r model=k"], specs)
+}
+
+fn settled_of(policies: [&str; 3], specs: &[String]) -> Stage {
     let mut stage = Stage::default();
     for n in 1..8 {
         stage.run(&format!("cluster c{n} region={} load={n}", if n % 2 == 0 { "a" } else { "b" }), "");
@@ -160,8 +178,7 @@ fn settled(specs: &[String]) -> Stage {
     for version in ["m 1", "m 2", "k 1", "k 2"] {
         stage.run(&format!("version {version}"), "");
     }
-    // The first two are for one model, so that they want the same clusters.
-    for (name, spec) in ["p", "q", "r model=k"].iter().zip(specs) {
+    for (name, spec) in policies.iter().zip(specs) {
         stage.run(&format!("policy {name}"), spec);
     }
     for _ in 0..8 {
@@ -232,7 +249,9 @@ fn told_apart(mut stage: Stage, story: &[(String, bool)]) -> Result<(), TestCase
         if pending && command.starts_with("at ") {
             continue;
         }
-        stage.run(command, "");
+        for command in command.split("; ") {
+            stage.run(command, "");
+        }
         follow(&mut follower, &before, &stage.world);
         let scratch = plan(&stage.world, stage.now);
         let Decisions { assignments, policy_status, recheck_at, events } = follower.decide(stage.now);
@@ -297,6 +316,14 @@ proptest! {
         story in prop::collection::vec((candidate_change(), prop::bool::weighted(0.7)), 1..25),
     ) {
         told_apart(settled(&["\n".to_owned(), "\n".to_owned(), ranking]), &story)?;
+    }
+
+    #[test]
+    fn policies_take_from_one_another_as_from_scratch(
+        specs in prop::collection::vec(prop_oneof![spec(), ranking()], 3),
+        story in prop::collection::vec((contested_change(), prop::bool::weighted(0.7)), 1..25),
+    ) {
+        told_apart(settled_of(["p", "q", "r"], &specs), &story)?;
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Movable,
     /// All for one model, each for the clusters of one region of ten.
     Neighbours,
+    /// All for one model, each for 100 of all clusters, those with the most room first.
+    Rivals,
 }
 
 /// Of `Kind::Hundred`.
@@ -46,7 +48,7 @@ fn hundred(number: usize) -> Value {
 
 impl Kind {
     fn model(self, number: usize) -> String {
-        format!("m{}", if self == Self::Neighbours { 0 } else { number })
+        format!("m{}", if matches!(self, Self::Neighbours | Self::Rivals) { 0 } else { number })
     }
 
     fn spec(self, number: usize) -> Value {
@@ -67,7 +69,7 @@ impl Kind {
                 "placement": hundred(number),
                 "rollout": {"steps": [{"clusters": 10, "approval": true}, {"clusters": "100%"}]},
             }),
-            Self::Roomiest => json!({"placement": {
+            Self::Roomiest | Self::Rivals => json!({"placement": {
                 "numberOfClusters": 100,
                 "prioritizers": [{"by": "StorageAvailable"}, {"by": "AcceleratorMemory", "weight": 2}],
             }}),

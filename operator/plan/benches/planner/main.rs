@@ -17,10 +17,11 @@ use nave_operator_plan::{Planner, VersionKey, World};
 fn from_scratch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scratch, 10,000 clusters, 100 policies");
     group.sample_size(10).measurement_time(Duration::from_secs(8));
-    let cases: [(&str, Fleet, Kind); 5] = [
+    let cases: [(&str, Fleet, Kind); 6] = [
         ("placing each on a region of 1,000", fleet::unplaced, Kind::Region),
         ("placing each on all 10,000", fleet::unplaced, Kind::Everywhere),
         ("placing each on the best 100", fleet::unplaced, Kind::Hundred),
+        ("placing each on the best 100 that are left, all of one model", fleet::unplaced, Kind::Rivals),
         ("a hub starts, 100,000 entries", fleet::settled, Kind::Region),
         ("a hub starts, 1,000,000 entries", fleet::settled, Kind::Everywhere),
     ];
@@ -72,6 +73,9 @@ fn one_change(criterion: &mut Criterion) {
         (1_000, 10, Kind::Neighbours, "of one model, each for a region"),
         (10_000, 10, Kind::Neighbours, "of one model, each for a region"),
         (100_000, 10, Kind::Neighbours, "of one model, each for a region"),
+        (1_000, 5, Kind::Rivals, "of one model, each for 100 of those that are left"),
+        (10_000, 5, Kind::Rivals, "of one model, each for 100 of those that are left"),
+        (100_000, 5, Kind::Rivals, "of one model, each for 100 of those that are left"),
     ] {
         let mut settled = None;
         let changes = [
@@ -85,7 +89,8 @@ fn one_change(criterion: &mut Criterion) {
             Happening::VersionComesOrGoes,
         ];
         // Where everybody is chosen there is no bystander; and versions are the same to all kinds.
-        let some_wait = matches!(kind, Kind::Hundred | Kind::Canary | Kind::Roomiest | Kind::Movable);
+        let some_wait =
+            matches!(kind, Kind::Hundred | Kind::Canary | Kind::Roomiest | Kind::Movable | Kind::Rivals);
         let there = |change: &Happening| match change {
             Happening::RoomGoesOrComes => matches!(kind, Kind::Roomiest | Kind::Movable),
             Happening::BystanderLeavesOrJoins => some_wait,

@@ -12,7 +12,7 @@ use super::{
     spread::Spread,
 };
 use crate::{
-    ExclusionReason, Name,
+    ExclusionReason, PolicyKey,
     input::{Policy, Version},
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Choice {
 }
 
 /// Which policy before this one has a cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Winner {
     /// For people.
     pub(crate) text: Arc<str>,
@@ -38,20 +38,14 @@ pub(crate) struct Winner {
     pub(crate) serves: bool,
 }
 
-/// Chooses. `winner` says which policy before this one has a cluster.
-pub(crate) fn place(
-    policy: &Policy,
-    version: Option<&Version>,
-    members: &[&Member],
-    winner: impl Fn(&Name) -> Option<Winner>,
-) -> Choice {
+/// Chooses.
+pub(crate) fn place(policy: &Policy, version: Option<&Version>, members: &[&Member]) -> Choice {
     let frozen: Option<Arc<str>> = policy.frozen().map(Arc::from);
     let mut refusals: Refusals = vec![None; members.len()];
     let mut holds = vec![None; members.len()];
     let mut candidates = Vec::new();
     for (index, member) in members.iter().enumerate() {
-        let winner = winner(member.name());
-        if let (Some(why), true, None) = (&frozen, member.chosen, &winner) {
+        if let (Some(why), true, None) = (&frozen, member.chosen, &member.winner) {
             holds[index] = Some(Arc::clone(why));
             candidates.push(index);
             continue;
@@ -59,7 +53,7 @@ pub(crate) fn place(
         if !member.matched {
             continue;
         }
-        match (&member.verdict, winner) {
+        match (&member.verdict, &member.winner) {
             (Err(refusal), _) => refusals[index] = Some(refusal.clone()),
             (Ok(_), Some(winner)) => refusals[index] = Some(lose(policy, version, member, winner)),
             (Ok(hold), None) => {
@@ -85,6 +79,12 @@ pub(crate) fn place(
     Choice { refusals, holds, ranking }
 }
 
+impl Winner {
+    pub(crate) fn new(policy: &PolicyKey, serves: bool) -> Self {
+        Self { text: format!("{policy} has it").into(), serves }
+    }
+}
+
 impl Choice {
     /// The places of all members, in their order.
     pub(crate) fn places(&mut self) -> Vec<Place> {
@@ -105,16 +105,17 @@ impl Choice {
     }
 }
 
-/// Places one member of a policy whose choice of one cluster depends on no other cluster and on no other policy.
-pub(crate) fn place_alone(policy: &Policy, member: &Member) -> Placed {
-    match &member.verdict {
+/// Places one member of a policy whose choice of one cluster depends on no other cluster.
+pub(crate) fn place_alone(policy: &Policy, version: Option<&Version>, member: &Member) -> Placed {
+    match (&member.verdict, &member.winner) {
         _ if !member.matched => (Place::Out, None),
-        Err(refusal) => (Place::Excluded(refusal.clone()), None),
-        Ok(hold) => (Place::Selected(Key::of(policy, member, 0)), hold.clone()),
+        (Err(refusal), _) => (Place::Excluded(refusal.clone()), None),
+        (Ok(_), Some(winner)) => (Place::Excluded(lose(policy, version, member, winner)), None),
+        (Ok(hold), None) => (Place::Selected(Key::of(policy, member, 0)), hold.clone()),
     }
 }
 
-/// Whether that is so, but for other policies.
+/// Whether that is so.
 pub(crate) fn places_one_by_one(policy: &Policy) -> bool {
     let placement = &policy.object.spec.placement;
     policy.number.is_none()
@@ -126,14 +127,14 @@ pub(crate) fn places_one_by_one(policy: &Policy) -> bool {
 /// Whether placement sees no difference between two states of one cluster.
 pub(crate) fn places_alike(policy: &Policy, a: &Member, b: &Member) -> bool {
     let placement = &policy.object.spec.placement;
-    (a.matched, a.chosen, &a.verdict, a.prefer_no_select)
-        == (b.matched, b.chosen, &b.verdict, b.prefer_no_select)
+    (a.matched, a.chosen, &a.verdict, &a.winner, a.prefer_no_select)
+        == (b.matched, b.chosen, &b.verdict, &b.winner, b.prefer_no_select)
         && placement.spread.iter().all(|one| a.label(&one.topology_key) == b.label(&one.topology_key))
         && placement.prioritizers.iter().all(|by| value(by, a) == value(by, b))
 }
 
 /// Why a cluster that another policy has is not this one's.
-fn lose(policy: &Policy, version: Option<&Version>, member: &Member, winner: Winner) -> Refusal {
+pub(crate) fn lose(policy: &Policy, version: Option<&Version>, member: &Member, winner: &Winner) -> Refusal {
     let loses_all = winner.serves || member.held().serve.is_none();
     if loses_all
         && member.chosen
@@ -142,7 +143,7 @@ fn lose(policy: &Policy, version: Option<&Version>, member: &Member, winner: Win
         // Once its entry is gone it is a new one, as in `judge_dropped`.
         return refusal;
     }
-    (ExclusionReason::Outranked, winner.text)
+    (ExclusionReason::Outranked, Arc::clone(&winner.text))
 }
 
 /// Once its entry is gone, a dropped cluster is a new one: what keeps new ones away comes before what dropped it, so that

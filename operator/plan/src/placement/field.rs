@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use nave_crds::{Prioritizer, PrioritizerKind};
 
 use super::{
-    choose::lacks_key,
+    choose::{lacks_key, lose},
     contest::{Contender, Contest, Others},
     domains::{Domains, signature},
     exclusion::Hold,
@@ -15,7 +15,10 @@ use super::{
     score::{Scale, Scoring, value},
     standings::{Standing, Standings},
 };
-use crate::{Name, input::Policy};
+use crate::{
+    Name,
+    input::{Policy, Version},
+};
 
 /// What all candidates of one policy have in common.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ pub(crate) struct Unsettled;
 pub(crate) type Placed = (Place, Option<Hold>);
 
 impl Field {
-    /// The field of members that were placed, none of which another policy has. None where whoever comes or goes moves too
+    /// The field of members that were placed. None where whoever comes or goes moves too
     /// many others.
     pub(crate) fn of<'a>(policy: &Policy, members: impl Iterator<Item = &'a Member> + Clone) -> Option<Self> {
         if policy.frozen().is_some() {
@@ -125,6 +128,7 @@ impl Field {
     pub(crate) fn place(
         &mut self,
         policy: &Policy,
+        version: Option<&Version>,
         old: Option<&Member>,
         new: Option<&Member>,
     ) -> Result<Placing, Unsettled> {
@@ -143,7 +147,7 @@ impl Field {
             self.exchange(gone, come)?
         };
         let hold = candidate.and_then(|one| one.verdict.as_ref().ok().cloned().flatten());
-        let placed = new.map(|new| (place.unwrap_or_else(|| refused(policy, new)), hold));
+        let placed = new.map(|new| (place.unwrap_or_else(|| refused(policy, version, new)), hold));
         Ok(Placing { placed, others, rescaled })
     }
 
@@ -225,15 +229,16 @@ fn measured(by: &Prioritizer, values: &BTreeMap<Option<i128>, usize>) -> Scale {
 }
 
 fn is_candidate(policy: &Policy, member: &Member) -> bool {
-    member.matched && member.verdict.is_ok() && lacks_key(policy, member).is_none()
+    member.matched && member.verdict.is_ok() && member.winner.is_none() && lacks_key(policy, member).is_none()
 }
 
 /// Why one that is no candidate is not selected.
-fn refused(policy: &Policy, member: &Member) -> Place {
-    match &member.verdict {
+fn refused(policy: &Policy, version: Option<&Version>, member: &Member) -> Place {
+    match (&member.verdict, &member.winner) {
         _ if !member.matched => Place::Out,
-        Err(refusal) => Place::Excluded(refusal.clone()),
-        Ok(_) => lacks_key(policy, member).map_or(Place::Out, Place::Excluded),
+        (Err(refusal), _) => Place::Excluded(refusal.clone()),
+        (Ok(_), Some(winner)) => Place::Excluded(lose(policy, version, member, winner)),
+        (Ok(_), None) => lacks_key(policy, member).map_or(Place::Out, Place::Excluded),
     }
 }
 

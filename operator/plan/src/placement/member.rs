@@ -8,6 +8,7 @@ use nave_crds::{Action, EntryStatus, Phase, TaintEffect};
 
 use super::{
     cel::Verdict,
+    choose::Winner,
     exclusion::{Hold, Refusal, judge, judge_beside},
     rank::Key,
     taints::untolerated,
@@ -36,6 +37,8 @@ pub(crate) struct Member {
     pub(crate) prefer_no_select: u32,
     /// Whether it is fit, as far as other policies and clusters do not matter. A chosen one may be told nothing for now.
     pub(crate) verdict: Result<Option<Hold>, Refusal>,
+    /// Which policy before this one has it.
+    pub(crate) winner: Option<Arc<Winner>>,
     /// Decided: chosen, but told nothing for now.
     pub(crate) hold: Option<Hold>,
     /// Decided: whether it is selected.
@@ -141,8 +144,10 @@ impl Rest {
 pub(crate) struct Moved {
     /// Clusters of which something else is asked than before.
     pub(crate) asked: Vec<Name>,
-    /// Whom the policy has, or whom it tells to serve.
-    pub(crate) claims: bool,
+    /// Clusters that the policy has and had not, or the other way round, or tells to serve and did not.
+    pub(crate) claims: Vec<Name>,
+    /// Nobody asks for these: no policy comes after it.
+    pub(crate) unheard: bool,
 }
 
 impl Member {
@@ -174,6 +179,7 @@ impl Member {
             target: target.map(Reported::of),
             prefer_no_select: u32::try_from(avoided.count()).unwrap_or(u32::MAX),
             verdict: judge_beside(policy, version, spoke, chosen, said),
+            winner: None,
             hold: None,
             place: Place::Out,
             asked: Asked::Nothing,
@@ -251,7 +257,7 @@ impl Member {
     pub(crate) fn decide(&mut self, place: Place, moved: &mut Moved) {
         let claim = self.claim();
         self.place = place;
-        moved.claims |= claim != self.claim();
+        self.tell_claim(claim, moved);
     }
 
     /// Takes over what is asked of it; `moved` learns what that changes for others.
@@ -262,7 +268,13 @@ impl Member {
         let claim = self.claim();
         self.asked = asked;
         moved.asked.push(Name::clone(self.name()));
-        moved.claims |= claim != self.claim();
+        self.tell_claim(claim, moved);
+    }
+
+    fn tell_claim(&self, before: Option<bool>, moved: &mut Moved) {
+        if !moved.unheard && before != self.claim() {
+            moved.claims.push(Name::clone(self.name()));
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Keep: what a cluster that changes keeps of what was decided about it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::Again;
 use crate::{
     at_rest::{group_of, matching},
-    input::{Policy, Version},
+    input::{Held, Policy, Version},
     placement::{Asked, Member, Placed, as_dropped},
     rollout::{Run, rest},
 };
@@ -54,10 +56,21 @@ pub(super) fn settle(
     new.place = as_dropped(policy, version, &new, place);
     new.hold = hold;
     if !new.is_selected() {
-        new.asked = Asked::Nothing;
+        new.asked = asked_of_others(&new);
     }
     let_rest(policy, version, now, &mut new);
     new
+}
+
+/// What is asked of a cluster that is not selected: what it serves, if another policy has it, until that one tells it.
+pub(super) fn asked_of_others(member: &Member) -> Asked {
+    let taken = !member.is_outranked() || member.winner.as_ref().is_some_and(|winner| winner.serves);
+    match &member.held().serve {
+        Some(serve) if !taken => {
+            Asked::This(Arc::new(Held { serve: Some(serve.clone()), ..Held::default() }))
+        }
+        Some(_) | None => Asked::Nothing,
+    }
 }
 
 pub(super) fn let_rest(policy: &Policy, version: Option<&Version>, now: Timestamp, member: &mut Member) {

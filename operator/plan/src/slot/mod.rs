@@ -1,17 +1,20 @@
 //! Slot: one policy in the planner, the clusters that it concerns, and what was decided about them last. A cluster that
 //! changes is placed by itself where no other depends on it, and the rollout looks only at clusters that are not at rest.
 
+mod claims;
 mod keep;
 mod shift;
+#[cfg(test)]
+mod staged;
 mod whole;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use self::keep::{inherit, settle, take_over};
+use self::keep::{asked_of_others, inherit, settle, take_over};
 use crate::{
-    Name, PolicyKey, PolicyReport,
+    Name, PolicyReport,
     at_rest::AtRest,
     entries::Ask,
     input::{Catalogue, Held, Policy, Spoke, Told, Version},
@@ -21,14 +24,6 @@ use crate::{
     rollout::{Look, Run, Wanted, rest, roll},
     tally::{Counts, Tally},
 };
-
-/// Which policy before this one has a cluster.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim<'a> {
-    pub(crate) policy: &'a PolicyKey,
-    /// The cluster is told to serve it: from then on nobody else's entry stays.
-    pub(crate) serves: bool,
-}
 
 /// One policy.
 #[derive(Debug)]
@@ -40,13 +35,19 @@ pub(crate) struct Slot {
     members: BTreeMap<Name, Member>,
     tally: Tally,
     pub(crate) outcome: Option<Outcome>,
-    /// No other policy is for the same model.
-    alone: bool,
+    /// What it is to policies after it, of clusters that it has.
+    has: Arc<Winner>,
+    /// And of those that it tells to serve.
+    serves: Arc<Winner>,
+    /// Policies before it may have some of its clusters.
+    loses: bool,
     again: Again,
     /// What places of single clusters depend on, as long as placement is decided; None = not looked at yet.
     field: Option<Field>,
     /// What moved since the last decision, other than by it.
     moved: Moved,
+    /// Clusters of which it was not asked yet whether a policy before this one has them.
+    unasked: Vec<Name>,
     /// The time of the last decision.
     now: Timestamp,
 }
@@ -100,14 +101,17 @@ impl Slot {
     fn new(policy: Arc<Policy>, catalogue: &Catalogue) -> Self {
         Self {
             version: target(&policy, catalogue),
+            has: Arc::new(Winner::new(&policy.key, false)),
+            serves: Arc::new(Winner::new(&policy.key, true)),
+            loses: false,
             policy,
             members: BTreeMap::new(),
             tally: Tally::default(),
             outcome: None,
-            alone: false,
             again: Again::Placement,
             field: None,
             moved: Moved::default(),
+            unasked: Vec::new(),
             now: Timestamp::MIN,
         }
     }
@@ -140,13 +144,7 @@ impl Slot {
     }
 
     /// Another policy for the same model came, went, or changed its place.
-    pub(crate) fn company_changed(&mut self, alone: bool) {
-        self.alone = alone;
-        self.again = Again::Placement;
-    }
-
-    /// Policies before it have other clusters than before.
-    pub(crate) fn claims_changed(&mut self) {
+    pub(crate) fn company_changed(&mut self) {
         self.again = Again::Placement;
     }
 
@@ -169,11 +167,20 @@ impl Slot {
 
     /// A cluster changed; `spoke` is what it is now.
     pub(crate) fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
-        let new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke, &mut None));
-        let old = self.members.get(name);
-        if old.is_none() && new.is_none() {
-            return;
+        let mut new =
+            spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke, &mut None));
+        match (self.members.get(name), &mut new) {
+            (None, None) => return,
+            (None, Some(_)) => self.unasked.push(Arc::clone(name)),
+            (Some(_), None) => {}
+            (Some(old), Some(new)) => new.winner.clone_from(&old.winner),
         }
+        self.put(name, new);
+    }
+
+    /// Puts a member in another's place.
+    fn put(&mut self, name: &Name, new: Option<Member>) {
+        let old = self.members.get(name);
         if let Some(old) = old {
             self.tally.take(&self.policy, old);
         }
@@ -196,7 +203,10 @@ impl Slot {
             (old, new, None) => (new.map(|new| inherit(old, new)), Again::Placement),
         };
         self.again = self.again.max(again);
-        self.moved.claims |= claim != new.as_ref().and_then(Member::claim);
+        if claim != new.as_ref().and_then(Member::claim) {
+            self.again = self.again.max(Again::Rollout);
+            self.moved.claims.push(Arc::clone(name));
+        }
         match new {
             Some(new) => {
                 self.tally.add(&self.policy, &new);
@@ -210,17 +220,17 @@ impl Slot {
         }
     }
 
-    /// Decides what is to be decided anew. `claim` says which policy before this one has a cluster.
-    pub(crate) fn decide<'a>(
-        &mut self,
-        catalogue: &Catalogue,
-        now: Timestamp,
-        claim: impl Fn(&Name) -> Option<Claim<'a>>,
-    ) -> Moved {
-        let mut moved = std::mem::take(&mut self.moved);
+    /// Whether all clusters are to be placed anew.
+    pub(crate) fn places_all(&self) -> bool {
+        self.again == Again::Placement
+    }
+
+    /// Decides what is to be decided anew. `last` says that no other policy has to hear of it.
+    pub(crate) fn decide(&mut self, catalogue: &Catalogue, now: Timestamp, last: bool) -> Moved {
+        let mut moved = Moved { unheard: last, ..std::mem::take(&mut self.moved) };
         self.now = now;
-        if self.again == Again::Placement {
-            self.place(claim, &mut moved);
+        if self.places_all() {
+            self.place(&mut moved);
         }
         let over = self.tally.at_rest.over(now);
         self.rouse(&over);
@@ -230,8 +240,8 @@ impl Slot {
     }
 
     /// Decides who is selected.
-    fn place<'a>(&mut self, claim: impl Fn(&Name) -> Option<Claim<'a>>, moved: &mut Moved) {
-        let mut choice = self.choice(&claim);
+    fn place(&mut self, moved: &mut Moved) {
+        let mut choice = self.choice();
         let holds = std::mem::take(&mut choice.holds);
         let run = Run::lets_rest(&self.policy);
         let version = self.version.as_deref();
@@ -240,7 +250,7 @@ impl Slot {
             member.hold = hold;
             member.rest = None;
             if !member.is_selected() {
-                member.ask(asked_of_others(member, &claim), moved);
+                member.ask(asked_of_others(member), moved);
             } else if let Some(run) = &run
                 && let Some(rest) = rest(&self.policy, version, run, self.now, member)
             {
@@ -252,13 +262,9 @@ impl Slot {
         self.field = None;
     }
 
-    fn choice<'a>(&self, claim: &impl Fn(&Name) -> Option<Claim<'a>>) -> Choice {
+    fn choice(&self) -> Choice {
         let members: Vec<&Member> = self.members.values().collect();
-        let winner = |name: &Name| {
-            let claim = claim(name)?;
-            Some(Winner { text: format!("{} has it", claim.policy).into(), serves: claim.serves })
-        };
-        place(&self.policy, self.version.as_deref(), &members, winner)
+        place(&self.policy, self.version.as_deref(), &members)
     }
 
     /// Looks at these again one by one.
@@ -317,14 +323,9 @@ impl Slot {
     }
 
     /// What was decided about each cluster and why, as of a decision at this time.
-    pub(crate) fn report<'a>(
-        &self,
-        catalogue: &Catalogue,
-        now: Timestamp,
-        claim: impl Fn(&Name) -> Option<Claim<'a>>,
-    ) -> PolicyReport {
+    pub(crate) fn report(&self, catalogue: &Catalogue, now: Timestamp) -> PolicyReport {
         let members: Vec<&Member> = self.members.values().collect();
-        outcome::report(&self.policy, catalogue, now, &members, &self.choice(&claim))
+        outcome::report(&self.policy, catalogue, now, &members, &self.choice())
     }
 
     /// The same as what its entries are made from; `place` is the policy's among all.
@@ -341,25 +342,8 @@ impl Slot {
     pub(crate) fn all_asked(&self) -> impl Iterator<Item = (&Name, &Held)> {
         self.members.iter().filter_map(|(name, member)| Some((name, member.asked()?)))
     }
-
-    /// Its hold on one cluster.
-    pub(crate) fn claim(&self, name: &Name) -> Option<Claim<'_>> {
-        let serves = self.members.get(name)?.claim()?;
-        Some(Claim { policy: &self.policy.key, serves })
-    }
 }
 
 fn target(policy: &Policy, catalogue: &Catalogue) -> Option<Arc<Version>> {
     catalogue.find(&policy.key.namespace, policy.model(), policy.target()).cloned()
-}
-
-/// What is asked of a cluster that is not selected: what it serves, if another policy has it, until that one tells it.
-fn asked_of_others<'a>(member: &Member, claim: &impl Fn(&Name) -> Option<Claim<'a>>) -> Asked {
-    let taken = !member.is_outranked() || claim(member.name()).is_some_and(|claim| claim.serves);
-    match &member.held().serve {
-        Some(serve) if !taken => {
-            Asked::This(Arc::new(Held { serve: Some(serve.clone()), ..Held::default() }))
-        }
-        Some(_) | None => Asked::Nothing,
-    }
 }

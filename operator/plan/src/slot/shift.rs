@@ -1,6 +1,6 @@
 //! Shift: the place of one cluster that changed, and what that change leaves others.
 
-use super::{Again, Slot, keep::let_rest};
+use super::{Slot, keep::let_rest};
 use crate::{
     Name,
     placement::{
@@ -11,19 +11,17 @@ use crate::{
 impl Slot {
     /// The place of one cluster, and what that leaves others; None where all have to be placed.
     pub(super) fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<Placing> {
-        if !self.alone {
-            return None;
-        }
+        let version = self.version.as_deref();
         if places_one_by_one(&self.policy) {
-            let placed = new.map(|new| place_alone(&self.policy, new));
+            let placed = new.map(|new| place_alone(&self.policy, version, new));
             return Some(Placing { placed, others: Others::new(), rescaled: false });
         }
-        if self.again == Again::Placement {
+        if self.places_all() {
             return None;
         }
         let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.values()));
         let mut field = field?;
-        let placing = field.place(&self.policy, self.members.get(name), new).ok()?;
+        let placing = field.place(&self.policy, version, self.members.get(name), new).ok()?;
         self.field = Some(field);
         Some(placing)
     }
@@ -70,59 +68,17 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
-    use super::*;
-    use crate::{
-        PolicyKey,
-        input::{Assignment, Catalogue, Cluster, Policy, Spoke},
+    use super::{
+        super::{
+            Again,
+            staged::{decided, decided_of, selected, spoke},
+        },
+        *,
     };
-
-    fn spoke(number: u64, bytes: u64, chosen: bool) -> Spoke {
-        let name = format!("c{number}");
-        let entries = if chosen {
-            json!([{"namespace": "n", "policy": "p", "model": "m", "version": "1", "manifestDigest": "sha256:1", "action": "Prefetch"}])
-        } else {
-            json!([])
-        };
-        let assignment = json!({"metadata": {"name": name}, "spec": {"generation": 1, "entries": entries}});
-        let object = json!({
-            "metadata": {"name": name, "labels": {"region": "a", "load": number.to_string()}},
-            "spec": {"accepted": true},
-            "status": {"capacity": {"storage": {"totalBytes": 1000, "availableBytes": bytes}}},
-        });
-        Spoke {
-            cluster: Arc::new(Cluster::new(&name, Arc::new(serde_json::from_value(object).unwrap()))),
-            assignment: Arc::new(Assignment::new(Arc::new(serde_json::from_value(assignment).unwrap()))),
-        }
-    }
-
-    /// A policy that chose some of five clusters, with 10 to 50 bytes.
-    fn decided(placement: &Value, chosen: u64) -> Slot {
-        decided_of(5, placement, chosen)
-    }
-
-    fn decided_of(count: u64, placement: &Value, chosen: u64) -> Slot {
-        let object = json!({"metadata": {"namespace": "n", "name": "p"},
-            "spec": {"model": {"name": "m", "version": "1"}, "placement": placement}});
-        let object = Arc::new(serde_json::from_value(object).unwrap());
-        let policies = [Arc::new(Policy::new(PolicyKey::of(&object), object))];
-        let spokes: Vec<Spoke> =
-            (1..=count).map(|number| spoke(number, 10 * number, number <= chosen)).collect();
-        let catalogue = Catalogue::default();
-        let mut slot = Slot::some(&policies, &catalogue, spokes.iter()).remove(0);
-        slot.company_changed(true);
-        slot.decide(&catalogue, Timestamp::UNIX_EPOCH, |_| None);
-        slot
-    }
-
-    fn selected(slot: &Slot) -> Vec<&str> {
-        let members = slot.members.values().filter(|member| member.is_selected());
-        members.map(|member| &**member.name()).collect()
-    }
+    use crate::input::Catalogue;
 
     #[test]
     fn a_value_beyond_all_others_places_nobody_anew_but_those_that_it_moves() {
@@ -167,7 +123,7 @@ mod tests {
         let mut slot = decided(&by_load, 0);
         slot.cluster_changed(&Name::from(format!("c{far}")), Some(&spoke(far, 1, false)));
         assert_eq!(slot.again, Again::Placement);
-        slot.decide(&Catalogue::default(), Timestamp::UNIX_EPOCH, |_| None);
+        slot.decide(&Catalogue::default(), Timestamp::UNIX_EPOCH, false);
         slot.cluster_changed(&Name::from("c7"), Some(&spoke(7, 1, false)));
         assert_eq!(slot.again, Again::Rollout);
     }

@@ -14,6 +14,16 @@ pub(crate) const CHANGES: &[Row] = &[
         &[("cluster c9 region=a", false), ("cluster c9 region-", true)],
     ),
     (
+        "the last other policy for the model goes, and what it had is free",
+        ["", "  placement: {numberOfClusters: 3}", ""],
+        &[("delete p", false), ("cluster c1 load=3", true), ("obey c1", true)],
+    ),
+    (
+        "one that another policy has for long comes to match, and stays that one's",
+        ["", "  placement: {clusterSelector: {matchExpressions: [{key: region, operator: Exists}]}}", ""],
+        &[("cluster c8 load=8", true), ("obey c8", true), ("cluster c8 region=a", true)],
+    ),
+    (
         "a group that clusters left is smaller",
         [
             "",
