@@ -57,6 +57,7 @@ fn happening() -> impl Strategy<Value = String> {
             .prop_map(|(name, namespace, version, phase)| format!("report {name} {namespace}m@{version} {phase}")),
         4 => cluster().prop_map(|name| format!("obey {name}")),
         2 => Just("obey".to_owned()),
+        2 => cluster().prop_map(|name| format!("unwritten {name}")),
         2 => (policy(), version()).prop_map(|(name, version)| format!("policy {name} version={version}")),
         1 => (policy(), -1..2i32).prop_map(|(name, priority)| format!("policy {name} priority={priority}")),
         2 => (policy(), 1..3u8, 1..4u8).prop_map(|(name, step, generation)| format!("annotate {name} approve={step}/{generation}")),

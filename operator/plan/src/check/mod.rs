@@ -35,6 +35,7 @@ pub fn check(world: &World, plan: &Plan, now: Timestamp) -> Vec<String> {
         check_status(plan, key, object, &mut add);
         let view = View::new(world, plan, key, object, report, now);
         check_end(&view, &mut add);
+        check_back(&view, &mut add);
         lists::check_categories(&view, &mut add);
         told::check(&view, &catalogue, &mut add);
         limits::check(&view, &mut add);
@@ -103,5 +104,19 @@ fn check_end(view: &View<'_>, add: &mut impl FnMut(String)) {
         && view.stored_run().is_none_or(|run| run.phase != RolloutPhase::Complete);
     if ends && view.report.serving.is_empty() {
         add("Complete, but nobody serves".into());
+    }
+}
+
+/// A rollback is not over while somebody is still told what it took back.
+fn check_back(view: &View<'_>, add: &mut impl FnMut(String)) {
+    if view.report.phase != RolloutPhase::RolledBack {
+        return;
+    }
+    let has_elsewhere =
+        |entry: &AssignmentEntry| entry.previous_version.as_deref() != Some(view.policy.target());
+    for site in view.sites.iter().filter(|site| view.told_in_run(site)) {
+        if view.told(site) && site.after.is_some_and(has_elsewhere) {
+            add(format!("RolledBack, but {} is told {} as before", site.name, view.policy.target()));
+        }
     }
 }

@@ -115,6 +115,9 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &'a AtRest
         run.phase = RolloutPhase::RollingBack;
         wanted = (at_rest.count() > 0).then_some(Wanted::Everybody);
     }
+    if rollback::is_owed(look, &run, &seats) {
+        run.phase = RolloutPhase::RollingBack;
+    }
     let mut stuck = Vec::new();
     match run.phase {
         RolloutPhase::Rolling | RolloutPhase::Complete => {

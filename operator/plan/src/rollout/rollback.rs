@@ -42,6 +42,12 @@ pub(crate) fn send_back(
     stuck
 }
 
+/// Whether a rollback is stored as over, and some were not written that they go back: the hub died between the two, or was
+/// refused.
+pub(crate) fn is_owed(look: &Look<'_>, run: &Run, seats: &[Seat<'_>]) -> bool {
+    run.phase == RolloutPhase::RolledBack && !to_send(look, seats).is_empty()
+}
+
 /// Those told in this run: last told first, then lowest rank first. One whose last version is the target itself has
 /// nowhere else to go.
 pub(crate) fn to_send(look: &Look<'_>, seats: &[Seat<'_>]) -> Vec<usize> {

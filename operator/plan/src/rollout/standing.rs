@@ -216,6 +216,10 @@ pub(crate) fn rest(
     // Of nearly all that are at rest nothing but this has to be known.
     let row = member.target;
     let told = stored.serve.as_ref().filter(|told| *told.version == *policy.target());
+    if run.is_back() && told.is_some_and(|told| told_in_run(run, told)) {
+        // It may have to be sent back.
+        return None;
+    }
     let holds_target = holds_target(member);
     if member.spoke.cluster.connected()
         && let Some(told) = told

@@ -27,7 +27,7 @@ pub(super) fn add(decided: &Decided<'_>, budget: &Budget<'_>, edge: Option<Times
     let gate = if !gates.usable {
         Some(WaitRule::ModelVersion)
     } else if decided.run.is_back() {
-        Some(WaitRule::FailureBudget)
+        Some(if gates.paused { WaitRule::Paused } else { WaitRule::FailureBudget })
     } else if !gates.prefetched {
         Some(WaitRule::Prefetch)
     } else {

@@ -202,7 +202,8 @@ fn rule(
         return Some(wait);
     }
     if decided.run.is_back() {
-        return Some((WaitRule::FailureBudget, None));
+        // Nothing is fetched for it any more.
+        return Some((if gates.paused { WaitRule::Paused } else { WaitRule::FailureBudget }, None));
     }
     if !gates.prefetched || !gates.staged(seat) {
         return Some((WaitRule::Prefetch, None));
