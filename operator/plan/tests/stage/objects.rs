@@ -45,9 +45,9 @@ fn put(stage: &mut Stage, cluster: Value) {
     stage.world.upsert_cluster(Arc::new(cluster));
 }
 
-/// Sets a cluster up, or changes it: `label=value`, `label-`, `taint=key=value:Effect`, `gpu=vendor:bytes[:broken]`,
-/// `arch=`, `free=`, `full=` (StorageHealthy is False, with this message), `runtime=`, `fact:name=`, `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`,
-/// `untainted`, `bandwidth=`.
+/// Sets a cluster up, or changes it: `label=value`, `label-`, `taint=key=value:Effect`, `gpu=vendor:bytes[:broken]` (several:
+/// with `+` between them), `arch=`, `free=`, `full=` (StorageHealthy is False, with this message), `runtime=`, `fact:name=`,
+/// `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`, `untainted`, `bandwidth=`.
 pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
     let mut object = edge_cluster(stage, name);
     for word in words {
@@ -66,7 +66,9 @@ pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
             }
             "full" => push(&mut object["status"]["conditions"], storage(stage, value)),
             "runtime" => object["status"]["capacity"]["runtimes"] = json!([{"name": value, "ready": false}]),
-            "gpu" => object["status"]["capacity"]["accelerators"] = json!([gpu(value)]),
+            "gpu" => {
+                object["status"]["capacity"]["accelerators"] = value.split('+').map(gpu).collect();
+            }
             "taint" => push(&mut object["spec"]["taints"], taint(value)),
             fact if fact.starts_with("fact:") => object["status"]["facts"][&fact[5..]] = value.into(),
             label if label.ends_with('-') => {

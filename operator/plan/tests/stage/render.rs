@@ -6,10 +6,10 @@ use nave_operator_plan::{Name, Plan, PolicyReport};
 use super::Stage;
 
 /// The lines of a plan. Sections are shown besides what always is: `ranking`, `excluded`, `entries`, `conditions`,
-/// `status`; other words name the policies to show.
+/// `matched`, `previous` (the version that an undo goes back to); other words name the policies to show.
 pub(super) fn plan(stage: &Stage, plan: &Plan, sections: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
-    let known = ["ranking", "excluded", "entries", "conditions", "matched"];
+    let known = ["ranking", "excluded", "entries", "conditions", "matched", "previous"];
     let shown: Vec<&&str> = sections.iter().filter(|word| !known.contains(word)).collect();
     for (key, report) in &plan.report.policies {
         if shown.is_empty() || shown.iter().any(|name| **name == key.name) {
@@ -19,6 +19,12 @@ pub(super) fn plan(stage: &Stage, plan: &Plan, sections: &[&str]) -> Vec<String>
                 report,
                 sections,
             ));
+            if sections.contains(&"previous") {
+                let stored = stage.world.policies().get(key).and_then(|policy| policy.status.as_ref());
+                let status = plan.policy_status.get(key).or(stored);
+                let previous = status.and_then(|status| status.previous_version.as_deref());
+                lines.push(format!("  previousVersion {}", previous.unwrap_or("-")));
+            }
         }
     }
     if sections.contains(&"entries") {
