@@ -161,3 +161,166 @@ fn write_cluster(key: &PolicyKey, explanation: &Explanation, out: &mut dyn Write
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nave_operator_plan::World;
+
+    use super::*;
+
+    /// Five sites of which a policy chooses three, one after the other: what is said of each, and of all.
+    fn explained() -> (PolicyKey, Arc<PolicyReport>) {
+        let site = |name: &str, region: &str, load: &str, connected: &str| {
+            let object = json!({
+                "metadata": {"name": name, "labels": {"region": region, "load": load}},
+                "spec": {"accepted": name != "site-d",
+                    "taints": if name == "site-b" { json!([{"key": "old", "effect": "PreferNoSelect"}]) } else { json!([]) }},
+                "status": {"conditions": [{"type": "Connected", "status": connected, "reason": "Session",
+                    "message": "", "lastTransitionTime": "2026-11-24T09:00:00Z"}]},
+            });
+            Arc::new(serde_json::from_value(object).unwrap())
+        };
+        let version = json!({
+            "metadata": {"namespace": "vision", "name": "defects-2"},
+            "spec": {"model": "defects", "version": "2", "source": {"s3": {"bucket": "models", "prefix": "defects/2"}}},
+            "status": {"manifestDigest": "sha256:1", "conditions": [{"type": "Ready", "status": "True", "reason": "Resolved",
+                "message": "", "lastTransitionTime": "2026-11-24T09:00:00Z"}]},
+        });
+        let policy = json!({
+            "metadata": {"namespace": "vision", "name": "bridges", "generation": 1},
+            "spec": {
+                "model": {"name": "defects", "version": "2"},
+                "placement": {
+                    "clusterSelector": {"matchLabels": {"region": "north"}}, "numberOfClusters": 3,
+                    "prioritizers": [{"by": "Label", "key": "load", "weight": 2}, {"by": "Balance"}],
+                },
+                "rollout": {"maxConcurrent": 1},
+            },
+        });
+        let world = World::new(
+            [
+                site("site-a", "north", "5", "True"),
+                site("site-b", "north", "9", "True"),
+                site("site-c", "north", "9", "False"),
+                site("site-d", "north", "9", "True"),
+                site("site-e", "north", "1", "True"),
+                site("site-f", "south", "9", "True"),
+            ],
+            [Arc::new(serde_json::from_value(version).unwrap())],
+            [Arc::new(serde_json::from_value(policy).unwrap())],
+            [],
+        );
+        let at = "2026-11-24T10:00:00Z".parse::<Timestamp>().unwrap();
+        let planned = plan(&world, at);
+        planned.report.policies.into_iter().next().unwrap()
+    }
+
+    fn said(cluster: &str) -> String {
+        let (key, report) = explained();
+        let mut out = Vec::new();
+        write_cluster(&key, &report.explain(cluster), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn of_one_cluster_it_is_said_why_its_score_by_part_where_it_is_and_what_it_waits_for() {
+        insta::assert_snapshot!(said("site-a"), @"
+        site-a and policy vision/bridges
+          chosen; InFlight
+          rank 2, total 0
+            Label/load 0
+            Balance 0
+          is told to switch now
+          waits for InFlight until 2026-11-24T11:00:00Z
+        ");
+        insta::assert_snapshot!(said("site-b"), @"
+        site-b and policy vision/bridges
+          not chosen; excluded: OutOfNumber
+          OutOfNumber: numberOfClusters is 3, and others rank before it
+          rank 4, total 200
+            1 untolerated PreferNoSelect taints
+            Label/load 100
+            Balance 0
+        ");
+        insta::assert_snapshot!(said("site-c"), @"
+        site-c and policy vision/bridges
+          chosen; Deferred
+          rank 1, total 200
+            Label/load 100
+            Balance 0
+          waits for Connected
+        ");
+        insta::assert_snapshot!(said("site-d"), @"
+        site-d and policy vision/bridges
+          not chosen; excluded: NotAccepted
+          NotAccepted: spec.accepted is not true
+        ");
+        insta::assert_snapshot!(said("site-e"), @"
+        site-e and policy vision/bridges
+          chosen; Waiting
+          rank 3, total -200
+            Label/load -100
+            Balance 0
+          waits for MaxConcurrent
+        ");
+        insta::assert_snapshot!(said("site-f"), @"
+        site-f and policy vision/bridges
+          its labels do not match the policy's clusterSelector
+        ");
+    }
+
+    #[test]
+    fn of_all_clusters_the_scores_are_said_best_first_and_then_who_is_excluded() {
+        let (_, report) = explained();
+        let mut out = Vec::new();
+        write_scores(&report, &mut out).unwrap();
+        write_exclusions(&report, &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        RANK   CLUSTER   KEPT   PREFER NO SELECT   TOTAL   SCORES
+        1      site-c    -      0                  200     Label/load 100, Balance 0
+        2      site-a    -      0                  0       Label/load 0, Balance 0
+        3      site-e    -      0                  -200    Label/load -100, Balance 0
+        4      site-b    -      1                  200     Label/load 100, Balance 0
+
+        EXCLUDED   REASON        MESSAGE
+        site-b     OutOfNumber   numberOfClusters is 3, and others rank before it
+        site-d     NotAccepted   spec.accepted is not true
+        ");
+    }
+
+    #[test]
+    fn a_report_is_written_with_the_names_of_the_contract() {
+        let (_, report) = explained();
+        let written = serde_json::to_value(&*report).unwrap();
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(
+            keys(&written),
+            [
+                "conditions",
+                "deferred",
+                "excluded",
+                "failed",
+                "inFlight",
+                "matched",
+                "ranking",
+                "rolledBack",
+                "selected",
+                "serving",
+                "step",
+                "tell",
+                "waitingOn"
+            ]
+        );
+        assert_eq!(keys(&written["excluded"][0]), ["cluster", "message", "reason"]);
+        assert_eq!(keys(&written["ranking"][0]), ["cluster", "kept", "preferNoSelect", "scores", "total"]);
+        assert_eq!(keys(&written["waitingOn"][0]), ["clusters", "rule", "until"]);
+        assert_eq!(keys(&written["conditions"][0]), ["message", "reason", "status", "type"]);
+        assert_eq!(keys(&written["step"]), ["index", "of", "state"]);
+    }
+}

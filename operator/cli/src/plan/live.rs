@@ -27,7 +27,8 @@ pub(crate) async fn fetch(hub: &Connected) -> anyhow::Result<Documents> {
 
 impl Documents {
     /// What `kubectl apply` of `files` makes of these: specs, labels and annotations are the files', status and what the
-    /// API server keeps stay.
+    /// API server keeps stay. Of objects that are not there yet the files' status counts, so that one can ask what would be
+    /// once a version is Ready.
     pub(super) fn applied(&self, files: &Self) -> Self {
         let mut after = Self::default();
         after.clusters.clone_from(&self.clusters);
@@ -37,7 +38,7 @@ impl Documents {
         for (key, file) in &files.clusters {
             let mut object = file.as_ref().clone();
             if let Some(live) = self.clusters.get(key) {
-                object.status = object.status.or_else(|| live.status.clone());
+                object.status.clone_from(&live.status);
                 keep_metadata(&mut object, live.as_ref(), file.spec != live.spec);
             }
             after.clusters.insert(key.clone(), Arc::new(object));
@@ -45,7 +46,7 @@ impl Documents {
         for (key, file) in &files.versions {
             let mut object = file.as_ref().clone();
             if let Some(live) = self.versions.get(key) {
-                object.status = object.status.or_else(|| live.status.clone());
+                object.status.clone_from(&live.status);
                 keep_metadata(&mut object, live.as_ref(), file.spec != live.spec);
             }
             after.versions.insert(key.clone(), Arc::new(object));
@@ -53,7 +54,7 @@ impl Documents {
         for (key, file) in &files.policies {
             let mut object = file.as_ref().clone();
             if let Some(live) = self.policies.get(key) {
-                object.status = object.status.or_else(|| live.status.clone());
+                object.status.clone_from(&live.status);
                 keep_metadata(&mut object, live.as_ref(), file.spec != live.spec);
             }
             after.policies.insert(key.clone(), Arc::new(object));
@@ -70,4 +71,34 @@ fn keep_metadata<K: kube::Resource>(object: &mut K, live: &K, changed: bool) {
     kept.labels.get_or_insert_default().extend(object.labels().clone());
     kept.annotations.get_or_insert_default().extend(object.annotations().clone());
     *object.meta_mut() = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use nave_operator_plan::PolicyKey;
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(name: &str, version: &str, previous: &str) -> Documents {
+        let object = json!({
+            "metadata": {"namespace": "vision", "name": name},
+            "spec": {"model": {"name": "defects", "version": version}},
+            "status": {"previousVersion": previous},
+        });
+        let mut documents = Documents::default();
+        documents.put_policy(serde_json::from_value(object).unwrap());
+        documents
+    }
+
+    #[test]
+    fn the_status_of_what_is_there_is_not_the_files_to_say() {
+        let live = policy("bridges", "2", "1");
+        for (name, version, previous) in [("bridges", "3", "1"), ("stores", "3", "7")] {
+            let after = live.applied(&policy(name, "3", "7"));
+            let applied = after.world().policies()[&PolicyKey::new("vision", name)].clone();
+            let status = applied.status.as_ref().and_then(|status| status.previous_version.as_deref());
+            assert_eq!((&*applied.spec.model.version, status), (version, Some(previous)), "{name}");
+        }
+    }
 }
