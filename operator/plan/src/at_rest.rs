@@ -98,7 +98,8 @@ pub(crate) fn group_of<'a>(policy: &Policy, member: &'a Member) -> Option<&'a st
 impl AtRest {
     /// Nobody yet.
     pub(crate) fn new(policy: &Policy) -> Self {
-        let measures = Run::lets_rest(policy).is_some_and(|run| run.phase == RolloutPhase::Rolling);
+        let measures =
+            Run::lets_rest(policy, Timestamp::MAX).is_some_and(|run| run.phase == RolloutPhase::Rolling);
         Self { measures, ..Self::default() }
     }
 

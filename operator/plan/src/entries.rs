@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use nave_crds::{Action, AssignmentEntry, ClusterAssignmentSpec};
+use nave_crds::{Action, AssignmentEntry, ClusterAssignmentSpec, Serving};
 
 use crate::input::{Assignment, Catalogue, Cluster, Held, Policy, Told, Version};
 
@@ -25,6 +25,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) held: &'a Held,
     /// The policy's place among all.
     pub(crate) place: usize,
+    /// The cluster only keeps what it has.
+    pub(crate) only_keeps: bool,
 }
 
 /// The entry that was last made for each policy. The next cluster is mostly asked the same, and shares it.
@@ -79,6 +81,7 @@ impl<'a> Desk<'a> {
         let recent = recent.of(ask.place);
         let is_the_same = |made: &&Made<'a>| {
             let made_from_it = made.held.is_some_and(|held| std::ptr::eq(held, ask.held))
+                && !wanted.stays()
                 && made.entry.action == wanted.action
                 && made.entry.transfer == self.cluster.object.spec.transfer;
             made_from_it || self.is_stored(&made.entry, wanted)
@@ -88,7 +91,7 @@ impl<'a> Desk<'a> {
         }
         let complete =
             |told| self.version(ask, told).is_some_and(|version| !version.manifest_digest().is_empty());
-        let held = wanted.told.is_none_or(complete).then_some(ask.held);
+        let held = (!wanted.stays() && wanted.told.is_none_or(complete)).then_some(ask.held);
         Arc::clone(&recent.insert(Made { entry: Arc::new(self.entry(wanted)), held }).entry)
     }
 
@@ -106,7 +109,7 @@ impl<'a> Desk<'a> {
             action,
             told_at: at.map(Time),
             previous_version: wanted.previous().map(ToOwned::to_owned),
-            serving: spec.serving.clone(),
+            serving: self.serving(wanted).clone(),
             transfer: self.cluster.object.spec.transfer.clone(),
             on_removal: spec.on_removal,
         }
@@ -137,11 +140,21 @@ impl<'a> Desk<'a> {
             && *action == wanted.action
             && told_at.as_ref().map(|at| at.0) == wanted.at
             && previous_version.as_deref() == wanted.previous()
-            && *serving == spec.serving
+            && serving == self.serving(wanted)
             && *transfer == self.cluster.object.spec.transfer
             && *on_removal == spec.on_removal
             && manifest_digest == digest()
             && signature_public_key == public_key()
+    }
+
+    /// How it is served. What a cluster only keeps, it keeps as it was told it: a runtime that the policy asks for now may be one
+    /// that the cluster does not have, or that the version was never tried in.
+    fn serving(&self, wanted: &Wanted<'a, '_>) -> &'a Serving {
+        let stored = || {
+            let told = wanted.told.filter(|_| wanted.stays())?;
+            self.stored_entry(wanted.ask.policy, told, Some(wanted.action))
+        };
+        stored().map_or(&wanted.ask.policy.object.spec.serving, |entry| &entry.serving)
     }
 
     /// The version's digest; of one that is gone, what its entry carries already.
@@ -150,7 +163,7 @@ impl<'a> Desk<'a> {
         if !digest.is_empty() {
             return digest;
         }
-        self.stored_entry(ask.policy, told).map_or("", |entry| &entry.manifest_digest)
+        self.stored_entry(ask.policy, told, None).map_or("", |entry| &entry.manifest_digest)
     }
 
     /// What the version's signature is checked with; of one that is gone, what its entry carries already: no signature
@@ -158,7 +171,7 @@ impl<'a> Desk<'a> {
     fn signature_public_key(&self, ask: &Ask<'a>, told: &Told) -> &'a str {
         match self.version(ask, told) {
             Some(version) => version.signature_public_key(),
-            None => self.stored_entry(ask.policy, told).map_or("", |entry| &entry.signature_public_key),
+            None => self.stored_entry(ask.policy, told, None).map_or("", |entry| &entry.signature_public_key),
         }
     }
 
@@ -170,8 +183,18 @@ impl<'a> Desk<'a> {
         self.catalogue.find(namespace, ask.policy.model(), &told.version).map(|version| &**version)
     }
 
-    fn stored_entry(&self, policy: &'a Policy, told: &Told) -> Option<&'a AssignmentEntry> {
-        let same = |entry: &&AssignmentEntry| entry.model == policy.model() && entry.version == *told.version;
+    /// What is stored of that version, for any action or for this one.
+    fn stored_entry(
+        &self,
+        policy: &'a Policy,
+        told: &Told,
+        action: Option<Action>,
+    ) -> Option<&'a AssignmentEntry> {
+        let same = |entry: &&AssignmentEntry| {
+            entry.model == policy.model()
+                && entry.version == *told.version
+                && action.is_none_or(|action| entry.action == action)
+        };
         self.stored.entries_of(&policy.key).find(same)
     }
 }
@@ -188,6 +211,11 @@ struct Wanted<'a, 'w> {
 impl<'a> Wanted<'a, '_> {
     fn version(&self) -> &'a str {
         self.told.map_or("", |told| &told.version)
+    }
+
+    /// The cluster only keeps it, or its turn for the target has not come.
+    fn stays(&self) -> bool {
+        self.ask.only_keeps || self.told.is_some_and(|told| *told.version != *self.ask.policy.target_name)
     }
 
     fn previous(&self) -> Option<&'a str> {

@@ -2,7 +2,7 @@
 //! has no events.
 
 use nave_crds::{
-    PlacementPolicyStatus, StepState, StepStatus,
+    PlacementPolicyStatus, RolloutPhase, RolloutRun, StepState, StepStatus,
     view::conditions::{AVAILABLE, CONFLICTED, DEGRADED, PLACED, PROGRESSING, find},
 };
 
@@ -16,9 +16,7 @@ pub(crate) fn events(policy: &Policy, status: &PlacementPolicyStatus, step: &Ste
     };
     let before = policy.status();
     let run_before = before.and_then(|before| before.run.as_ref());
-    if run_before.map(|run| (&run.target, &run.started_at))
-        != status.run.as_ref().map(|run| (&run.target, &run.started_at))
-    {
+    if !run_before.zip(status.run.as_ref()).is_some_and(|(old, new)| goes_on(old, new)) {
         add(
             Severity::Normal,
             "RolloutStarted",
@@ -52,6 +50,13 @@ pub(crate) fn events(policy: &Policy, status: &PlacementPolicyStatus, step: &Ste
         add(Severity::Warning, "InvalidSpec", text);
     }
     events
+}
+
+/// Whether the one run is the other. When it began does not say so: that changes where the clock was put back.
+fn goes_on(old: &RolloutRun, new: &RolloutRun) -> bool {
+    let retried = old.phase == RolloutPhase::RolledBack
+        && !matches!(new.phase, RolloutPhase::RolledBack | RolloutPhase::RollingBack);
+    old.target == new.target && (old.model.is_none() || old.model == new.model) && !retried
 }
 
 /// States that people want to hear of; the others come and go.

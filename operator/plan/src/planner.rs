@@ -273,7 +273,7 @@ impl Planner {
         let spec = self.spokes.get(&name).and_then(|spoke| {
             let slots = self.policies.values().enumerate();
             let asked: Vec<Ask<'_>> =
-                slots.filter_map(|(place, slot)| Some(slot.ask(place, slot.asked(&name)?))).collect();
+                slots.filter_map(|(place, slot)| slot.ask(place, slot.member(&name)?)).collect();
             self.desk(spoke).assemble(&asked, &mut Recent::default())
         });
         match spec {
@@ -285,15 +285,15 @@ impl Planner {
     /// The same for every cluster, in one walk over all that is asked.
     fn assemble_all(&mut self) {
         let slots = self.policies.values();
-        let mut asked_by: Vec<_> = slots.map(|slot| (slot, slot.all_asked().peekable())).collect();
+        let mut asked_by: Vec<_> = slots.map(|slot| (slot, slot.members().peekable())).collect();
         let mut changed = BTreeMap::new();
         let mut recent = Recent::default();
         let mut asked: Vec<Ask<'_>> = Vec::new();
         for (name, spoke) in &self.spokes {
             asked.clear();
             for (place, (slot, all)) in asked_by.iter_mut().enumerate() {
-                let held = all.next_if(|(next, _)| *next == name).map(|(_, held)| held);
-                asked.extend(held.map(|held| slot.ask(place, held)));
+                let member = all.next_if(|(next, _)| *next == name).map(|(_, member)| member);
+                asked.extend(member.and_then(|member| slot.ask(place, member)));
             }
             if let Some(spec) = self.desk(spoke).assemble(&asked, &mut recent) {
                 changed.insert(Arc::clone(name), Arc::new(spec));

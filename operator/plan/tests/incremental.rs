@@ -51,6 +51,8 @@ fn change() -> impl Strategy<Value = String> {
         "arch=arm64",
         "arch=amd64",
         "bandwidth=5Mi",
+        "runtime=onnx",
+        "runtime=vllm",
     ];
     let word = prop::sample::select(words);
     prop_oneof![
@@ -63,6 +65,8 @@ fn change() -> impl Strategy<Value = String> {
         1 => (1..90u8).prop_map(|minutes| format!("at +{minutes}m")),
         3 => (policy(), 1..3u8).prop_map(|(name, version)| format!("policy {name} version={version}")),
         1 => policy().prop_map(|name| format!("policy {name} priority=1")),
+        1 => (policy(), prop::sample::select(vec!["onnx", "files"]))
+            .prop_map(|(name, runtime)| format!("policy {name} runtime={runtime}")),
         1 => prop::sample::select(vec!["version m 2 withdrawn", "version m 1 size=20", "version m 1", "version k 1 unready",
                 "version m 1 serving=1", "version m 2 serving=2", "version m 3"])
             .prop_map(str::to_owned),

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use nave_crds::WaitRule;
+
 use super::view::{Site, View};
 use crate::{Name, PolicyReport};
 
@@ -58,8 +60,20 @@ pub(super) fn check_categories(view: &View<'_>, add: &mut impl FnMut(String)) {
         if serving && !(site.connected() && told && view.serves(site)) {
             add(format!("{name} is serving, but is away, not told, or does not say so"));
         }
-        if in_flight && !(site.connected() && told) {
-            add(format!("{name} is in flight, but is away or not told"));
+        if site.connected() && told && view.serves(site) && !serving {
+            add(format!("{name} serves the target and is there, but is not serving"));
+        }
+        if in_flight && !(site.connected() && told && site.after.is_some_and(|to| view.flies(site, to))) {
+            add(format!("{name} is in flight, but is away, not told, there, failed or late"));
+        }
+        if site.connected() && told && !(serving || in_flight || failed || deferred) {
+            add(format!("{name} is told, and neither serving, in flight, failed nor deferred"));
+        }
+        if told && !serving && !failed && view.failed(site) {
+            add(format!("{name} reports a failure of the target, but does not count as failed"));
+        }
+        if deferred && site.connected() && !held(report, name) {
+            add(format!("{name} is deferred, but is there, and nothing holds it"));
         }
         if failed && !site.connected() && !says_so(view, site) {
             add(format!("{name} is away and reported no failure, but counts as failed"));
@@ -74,6 +88,11 @@ pub(super) fn check_categories(view: &View<'_>, add: &mut impl FnMut(String)) {
             add(format!("tells {name}, which is neither in flight nor there then"));
         }
     }
+}
+
+fn held(report: &PolicyReport, name: &Name) -> bool {
+    let first = [WaitRule::ModelVersion, WaitRule::Requirements];
+    report.waiting_on.iter().any(|wait| first.contains(&wait.rule) && wait.clusters.contains(name))
 }
 
 /// The spoke itself reports a failure: for the target, or for what it was sent back to.

@@ -22,6 +22,7 @@ use crate::{
 pub fn check(world: &World, plan: &Plan, now: Timestamp) -> Vec<String> {
     let mut broken = Vec::new();
     check_assignments(world, plan, &mut broken);
+    check_runtimes(world, plan, &mut broken);
     let versions = world.versions.values();
     let catalogue = Catalogue::new(versions.map(|version| Version::new(version.clone()).into()));
     for (key, object) in &world.policies {
@@ -70,6 +71,37 @@ fn check_assignments(world: &World, plan: &Plan, broken: &mut Vec<String>) {
             }
             if entry.action == Action::Serve && !served.insert(&entry.model) {
                 broken.push(format!("{name}: two Serve entries for model {}", entry.model));
+            }
+        }
+    }
+}
+
+/// Nobody is asked to serve in a runtime that it does not have what it serves elsewhere. A rollback goes by its policy.
+fn check_runtimes(world: &World, plan: &Plan, broken: &mut Vec<String>) {
+    for (name, spec) in &plan.assignments {
+        let Some(cluster) = world.clusters.get(name) else { continue };
+        let capacity = cluster.status.as_ref().and_then(|status| status.capacity.as_ref());
+        let has = |runtime: &str| {
+            matches!(runtime, "files" | "hook")
+                || capacity.is_some_and(|all| all.runtimes.iter().any(|one| one.name == runtime))
+        };
+        let stored = world.assignments.get(name).map_or(&[][..], |stored| &stored.spec.entries);
+        for entry in spec.entries.iter().filter(|entry| entry.action == Action::Serve) {
+            let same = |old: &&Arc<AssignmentEntry>| {
+                (&old.namespace, &old.policy, &old.model, &old.version, old.action)
+                    == (&entry.namespace, &entry.policy, &entry.model, &entry.version, entry.action)
+            };
+            let as_before = stored.iter().filter(same).any(|old| old.serving == entry.serving);
+            let policy = plan.report.policies.get(&PolicyKey::new(&entry.namespace, &entry.policy));
+            let back =
+                policy.is_some_and(|report| report.rolled_back.iter().any(|one| **one == *name.as_str()));
+            if let Some(runtime) = &entry.serving.runtime
+                && !(has(runtime) || as_before || back)
+            {
+                broken.push(format!(
+                    "{name}: shall serve {} in {runtime}, which it does not have",
+                    entry.version
+                ));
             }
         }
     }

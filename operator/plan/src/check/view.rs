@@ -110,6 +110,12 @@ impl<'a> View<'a> {
         row.zip(site.after).is_some_and(|(row, entry)| answers(row, entry))
     }
 
+    /// It answered its entry of the target by a failure.
+    pub(super) fn failed(&self, site: &Site<'_>) -> bool {
+        let row = self.row(site, self.policy.target()).filter(|row| row.phase.is_failure());
+        row.zip(site.after).is_some_and(|(row, entry)| answers(row, entry))
+    }
+
     /// It holds the target's weights, verified.
     pub(super) fn verified(&self, site: &Site<'_>) -> bool {
         self.row(site, self.policy.target()).is_some_and(|row| row.phase.is_verified())
@@ -142,7 +148,7 @@ impl<'a> View<'a> {
         let stored = self.policy.status()?.run.as_ref()?;
         let run = self.run.as_ref()?;
         let same = stored.target == run.target
-            && stored.started_at == run.started_at
+            && stored.started_at.0 >= run.started_at.0
             && stored.model.as_deref().is_none_or(|model| model == self.policy.model());
         same.then_some(stored)
     }

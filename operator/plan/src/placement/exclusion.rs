@@ -35,6 +35,22 @@ pub(crate) fn judge_beside(
     chosen: bool,
     said: &mut Option<Verdict>,
 ) -> Result<Option<Hold>, Refusal> {
+    let verdict = judge_as(policy, version, spoke, chosen, said);
+    match verdict {
+        // Once its entry is gone it is a new one: what keeps new ones away comes before what drops it, so that the next plan
+        // says the same.
+        Err(refusal) if chosen => Err(judge_as(policy, version, spoke, false, said).err().unwrap_or(refusal)),
+        Ok(_) | Err(_) => verdict,
+    }
+}
+
+fn judge_as(
+    policy: &Policy,
+    version: Option<&Version>,
+    spoke: &Spoke,
+    chosen: bool,
+    said: &mut Option<Verdict>,
+) -> Result<Option<Hold>, Refusal> {
     let cluster = &spoke.cluster;
     let placement = &policy.object.spec.placement;
     if !cluster.object.spec.accepted {

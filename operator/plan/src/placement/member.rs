@@ -253,6 +253,11 @@ impl Member {
         self.verdict = judge(policy, version, &self.spoke, self.chosen);
     }
 
+    /// It only keeps what it has: it is told nothing for now, or another policy's turn to tell it has not come.
+    pub(crate) fn only_keeps(&self) -> bool {
+        self.hold.is_some() || !self.is_selected()
+    }
+
     /// Takes over whether it is selected; `moved` learns what that changes for others.
     pub(crate) fn decide(&mut self, place: Place, moved: &mut Moved) {
         let claim = self.claim();

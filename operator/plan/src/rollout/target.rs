@@ -40,8 +40,12 @@ impl Run {
             return Self::anew(policy, now, retry.cloned(), previous_version);
         }
         let step = usize::try_from(stored.step).unwrap_or(1);
+        // The clock was put back: whoever is told before it is there again is told in this run all the same. In a rollback
+        // nobody is, and who was told the old version before the run is not to look sent back.
+        let back = matches!(stored.phase, RolloutPhase::RollingBack | RolloutPhase::RolledBack);
+        let started_at = if back { stored.started_at.0 } else { stored.started_at.0.min(now) };
         Self {
-            started_at: stored.started_at.0,
+            started_at,
             phase: stored.phase,
             step: step.clamp(1, policy.steps.len()),
             resumed: policy.annotations.resume.or(stored.resumed),
@@ -81,9 +85,9 @@ impl Run {
 
     /// The stored run of a policy, if it goes on as it is stored: then its clusters may rest. In a rollback all are looked
     /// at.
-    pub(crate) fn lets_rest(policy: &Policy) -> Option<Self> {
+    pub(crate) fn lets_rest(policy: &Policy, now: Timestamp) -> Option<Self> {
         let stored = policy.status().and_then(|status| status.run.as_ref())?;
-        let run = Self::begin(policy, stored.started_at.0);
+        let run = Self::begin(policy, now);
         let goes_on = stored.target == policy.target()
             && stored.model.as_deref().is_none_or(|model| model == policy.model())
             && run.phase == stored.phase
@@ -94,7 +98,7 @@ impl Run {
 
     /// What has to stay as it is for clusters to go on resting.
     pub(crate) fn resting(policy: &Policy) -> Option<(Timestamp, RolloutPhase)> {
-        Self::lets_rest(policy).map(|run| (run.started_at, run.phase))
+        Self::lets_rest(policy, Timestamp::MAX).map(|run| (run.started_at, run.phase))
     }
 
     /// Whether a rollback is under way or over.

@@ -44,6 +44,7 @@ impl Slot {
             let mut new = Member::of(&self.policy, self.version.as_deref(), &spoke, &mut None);
             if let Some(new) = &mut new {
                 new.winner = winner.cloned();
+                self.loses |= winner.is_some();
             }
             self.put(name, new);
             self.moved.asked.push(Arc::clone(name));

@@ -75,7 +75,7 @@ pub(super) fn asked_of_others(member: &Member) -> Asked {
 
 pub(super) fn let_rest(policy: &Policy, version: Option<&Version>, now: Timestamp, member: &mut Member) {
     if member.is_selected()
-        && let Some(run) = Run::lets_rest(policy)
+        && let Some(run) = Run::lets_rest(policy, now)
     {
         member.rest = rest(policy, version, &run, now, member);
     }

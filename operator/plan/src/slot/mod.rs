@@ -243,7 +243,7 @@ impl Slot {
     fn place(&mut self, moved: &mut Moved) {
         let mut choice = self.choice();
         let holds = std::mem::take(&mut choice.holds);
-        let run = Run::lets_rest(&self.policy);
+        let run = Run::lets_rest(&self.policy, self.now);
         let version = self.version.as_deref();
         for ((member, place), hold) in self.members.values_mut().zip(choice.places()).zip(holds) {
             member.decide(place, moved);
@@ -329,13 +329,19 @@ impl Slot {
     }
 
     /// The same as what its entries are made from; `place` is the policy's among all.
-    pub(crate) fn ask<'a>(&'a self, place: usize, held: &'a Held) -> Ask<'a> {
-        Ask { policy: &self.policy, target: self.version.as_deref(), held, place }
+    pub(crate) fn ask<'a>(&'a self, place: usize, member: &'a Member) -> Option<Ask<'a>> {
+        let (target, only_keeps) = (self.version.as_deref(), member.only_keeps());
+        Some(Ask { policy: &self.policy, target, held: member.asked()?, place, only_keeps })
     }
 
-    /// What is asked of one cluster.
-    pub(crate) fn asked(&self, name: &Name) -> Option<&Held> {
-        self.members.get(name)?.asked()
+    /// One cluster.
+    pub(crate) fn member(&self, name: &Name) -> Option<&Member> {
+        self.members.get(name)
+    }
+
+    /// All clusters that concern it.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&Name, &Member)> {
+        self.members.iter()
     }
 
     /// What is asked of each cluster of which anything is asked.

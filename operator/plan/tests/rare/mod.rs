@@ -72,6 +72,15 @@ pub(crate) const CHANGES: &[Row] = &[
         ["  rollout: {maxConcurrent: 1}", "", ""],
         &[("policy p version=2", true), ("version m 1 digest=sha256:another", true)],
     ),
+    (
+        "one that another policy took, by itself, is one's own again when that one comes after",
+        [
+            "",
+            "  placement: {numberOfClusters: 4, spread: [{topologyKey: line, maxSkew: 2}, {topologyKey: region}]}",
+            "",
+        ],
+        &[("policy q priority=1", false), ("cluster c1 line=1", false), ("policy q priority=0", false)],
+    ),
 ];
 
 /// A better one takes the place of one that was chosen.

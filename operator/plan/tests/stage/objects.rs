@@ -46,8 +46,8 @@ fn put(stage: &mut Stage, cluster: Value) {
 }
 
 /// Sets a cluster up, or changes it: `label=value`, `label-`, `taint=key=value:Effect`, `gpu=vendor:bytes[:broken]` (several:
-/// with `+` between them), `arch=`, `free=`, `full=` (StorageHealthy is False, with this message), `runtime=`, `fact:name=`,
-/// `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`, `untainted`, `bandwidth=`.
+/// with `+` between them), `arch=`, `free=`, `full=` (StorageHealthy is False, with this message), `runtime=` (several as
+/// well), `fact:name=`, `away`, `silent` (says nothing of its connection), `accepted`, `unaccepted`, `untainted`, `bandwidth=`.
 pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
     let mut object = edge_cluster(stage, name);
     for word in words {
@@ -65,7 +65,10 @@ pub(super) fn cluster(stage: &mut Stage, name: &str, words: &[&str]) {
                     json!({"availableBytes": value.parse::<i64>().unwrap()});
             }
             "full" => push(&mut object["status"]["conditions"], storage(stage, value)),
-            "runtime" => object["status"]["capacity"]["runtimes"] = json!([{"name": value, "ready": false}]),
+            "runtime" => {
+                let runtimes = value.split('+').map(|name| json!({"name": name, "ready": false}));
+                object["status"]["capacity"]["runtimes"] = runtimes.collect();
+            }
             "gpu" => {
                 object["status"]["capacity"]["accelerators"] = value.split('+').map(gpu).collect();
             }
@@ -135,7 +138,7 @@ pub(super) fn version(stage: &mut Stage, model: &str, version: &str, words: &[&s
 }
 
 /// Creates a policy, or merges what is written into its spec: top-level parts of the spec are replaced. Its model is `m`
-/// unless the spec says otherwise; `version=` and `created=` may stand on the line.
+/// unless the spec says otherwise; `version=`, `runtime=`, `priority=` and `created=` may stand on the line.
 pub(super) fn policy(stage: &mut Stage, name: &str, words: &[&str], block: &str) {
     let key = key(name);
     let mut object = match stage.world.policies().get(&key) {
@@ -153,6 +156,7 @@ pub(super) fn policy(stage: &mut Stage, name: &str, words: &[&str], block: &str)
         match word.split_once('=').unwrap() {
             ("version", version) => object["spec"]["model"]["version"] = version.into(),
             ("model", model) => object["spec"]["model"]["name"] = model.into(),
+            ("runtime", runtime) => object["spec"]["serving"]["runtime"] = runtime.into(),
             ("created", time) => object["metadata"]["creationTimestamp"] = time.into(),
             ("priority", priority) => object["spec"]["priority"] = priority.parse::<i32>().unwrap().into(),
             other => panic!("policy word {other:?}"),

@@ -101,8 +101,10 @@ fn entries(plan: &Plan) -> Vec<String> {
         for entry in &spec.entries {
             let previous =
                 entry.previous_version.as_ref().map(|was| format!(" was {was}")).unwrap_or_default();
+            let runtime =
+                entry.serving.runtime.as_ref().map(|runtime| format!(" in {runtime}")).unwrap_or_default();
             lines.push(format!(
-                "assign {name} g{}: {} {} {}@{}{previous}",
+                "assign {name} g{}: {} {} {}@{}{runtime}{previous}",
                 spec.generation, entry.policy, entry.action, entry.model, entry.version
             ));
         }

@@ -190,6 +190,16 @@ pub(crate) const RARE: &[Row<'static>] = &[
         ],
     ),
     (
+        "the clock is put back behind the run's start, and one that comes is asked to fetch",
+        ["", "", "  rollout: {prefetch: true, maxConcurrent: 1}"],
+        &[
+            ("policy r version=2", true),
+            ("at 09:50", true),
+            ("cluster c9 region=a", true),
+            ("cluster c2 region=b", true),
+        ],
+    ),
+    (
         "one that came into the policy is to be told before those at rest, once it is theirs",
         [
             "",
