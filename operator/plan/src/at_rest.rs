@@ -55,6 +55,8 @@ pub(crate) struct Crowd {
     since: BTreeMap<Timestamp, usize>,
     /// All that wait to be told.
     waiting: Ranks,
+    /// The same, but what they have to hold before is missing.
+    unstaged: Ranks,
     /// Those that could switch at once, by group of the disruption budget.
     lanes: BTreeMap<String, BTreeSet<Key>>,
 }
@@ -64,8 +66,6 @@ pub(crate) struct Crowd {
 pub(crate) struct Group {
     pub(crate) count: usize,
     pub(crate) in_flight: usize,
-    /// Who could switch at once.
-    pub(crate) waiting: BTreeSet<Name>,
 }
 
 /// Those that one step is about.
@@ -227,6 +227,7 @@ impl AtRest {
             Kind::Waiting => {
                 crowd.waiting.insert(key.clone());
                 if !rest.staged(policy) {
+                    crowd.unstaged.insert(key.clone());
                     self.unstaged.insert(Name::clone(name));
                 } else {
                     self.waiting.insert(Name::clone(name));
@@ -234,9 +235,6 @@ impl AtRest {
                     match crowd.lanes.get_mut(group) {
                         Some(lane) => drop(lane.insert(key.clone())),
                         None => drop(crowd.lanes.insert(group.to_owned(), [key.clone()].into())),
-                    }
-                    if let Some(place) = place {
-                        place.waiting.insert(Name::clone(name));
                     }
                 }
             }
@@ -284,6 +282,7 @@ impl AtRest {
             Kind::UntoldAway => drop(self.untold_away.remove(name)),
             Kind::Waiting => {
                 crowd.waiting.remove(key);
+                crowd.unstaged.remove(key);
                 self.unstaged.remove(name);
                 self.waiting.remove(name);
                 let group = group.unwrap_or_default();
@@ -292,9 +291,6 @@ impl AtRest {
                     if lane.is_empty() {
                         crowd.lanes.remove(group);
                     }
-                }
-                if let Some(place) = &mut place {
-                    place.waiting.remove(name);
                 }
             }
         }
@@ -313,9 +309,19 @@ impl AtRest {
 }
 
 impl Crowd {
-    /// How many that wait rank before this one.
-    pub(crate) fn before(&self, key: &Key) -> usize {
-        self.waiting.before(key)
+    /// All that wait to be told.
+    pub(crate) fn waiting(&self) -> &Ranks {
+        &self.waiting
+    }
+
+    /// How many of them could switch at once.
+    pub(crate) fn able(&self) -> usize {
+        self.waiting.count() - self.unstaged.count()
+    }
+
+    /// How many of these rank before this one.
+    pub(crate) fn able_before(&self, key: &Key) -> usize {
+        self.waiting.before(key) - self.unstaged.before(key)
     }
 
     /// Who could switch at once, best first, by group of the disruption budget.

@@ -55,6 +55,13 @@ impl Ranks {
         whole + self.pieces.get(at).map_or(0, |piece| piece.partition_point(|one| one < key))
     }
 
+    /// The first for which this holds, if it holds for all after it as well.
+    pub(crate) fn first_where(&self, holds: impl Fn(&Key) -> bool) -> Option<&Key> {
+        let at = self.pieces.partition_point(|piece| !piece.last().is_some_and(&holds));
+        let piece = self.pieces.get(at)?;
+        piece.get(piece.partition_point(|key| !holds(key)))
+    }
+
     /// Where a key is, or belongs: the last piece takes those behind all others.
     fn piece_of(&self, key: &Key) -> usize {
         let at = self.pieces.partition_point(|piece| piece.last() < Some(key));
@@ -87,6 +94,7 @@ mod tests {
             if round % 97 == 0 {
                 for asked in [0, number, number + 1, 9_999] {
                     assert_eq!(ranks.before(&key(asked)), set.range(..key(asked)).count());
+                    assert_eq!(ranks.first_where(|one| *one >= key(asked)), set.range(key(asked)..).next());
                 }
             }
         }

@@ -80,10 +80,10 @@ fn names(clusters: &[Name], most: usize) -> Vec<String> {
     clusters.iter().take(most).map(|name| name.to_string()).collect()
 }
 
-fn waiting_on(Waiting { wait, more }: &Waiting) -> WaitingOn {
+fn waiting_on(Waiting { wait, first, more }: &Waiting) -> WaitingOn {
     WaitingOn {
         rule: wait.rule,
-        clusters: names(&wait.clusters, WAITING_NAMES),
+        clusters: names(first, WAITING_NAMES),
         count: Some(number(wait.clusters.len() + more)),
         until: wait.until.map(|until| Time(Timestamp::from_second(until.as_second()).unwrap_or(until))),
         message: wait.message.clone(),

@@ -18,7 +18,7 @@ mod under_way;
 use std::{collections::BTreeMap, sync::Arc};
 
 use follow::follow;
-use nave_crds::{PlacementPolicyStatus, view::conditions};
+use nave_crds::{PlacementPolicyStatus, WaitRule, view::conditions};
 use nave_operator_plan::{Decisions, ExclusionReason, Name, Plan, Planner, PolicyReport, World, plan};
 use proptest::{
     prelude::*,
@@ -215,11 +215,24 @@ fn agree(status: &PlacementPolicyStatus, report: &PolicyReport) {
     }
     let waits = report.waiting_on.iter().map(|wait| {
         let count = i64::try_from(wait.clusters.len()).unwrap();
-        (wait.rule, first(&wait.clusters, NAMED[0]), Some(count), wait.message.clone())
+        (wait.rule, Some(count), wait.message.clone())
     });
-    let stored = status.waiting_on.iter();
-    let stored = stored.map(|row| (row.rule, row.clusters.clone(), row.count, row.message.clone()));
+    let stored = status.waiting_on.iter().map(|row| (row.rule, row.count, row.message.clone()));
     assert_eq!(stored.collect::<Vec<_>>(), waits.collect::<Vec<_>>());
+    for (row, wait) in status.waiting_on.iter().zip(&report.waiting_on) {
+        // Of those that wait for their turn, or are short of something in it, the best ranked are named.
+        let ranked = [WaitRule::Soak, WaitRule::Window, WaitRule::MaxConcurrent, WaitRule::DisruptionBudget];
+        let all = first(&wait.clusters, usize::MAX);
+        if ranked.contains(&row.rule) {
+            assert_eq!(row.clusters.len(), all.len().min(NAMED[0]), "{:?}", row.rule);
+            assert!(
+                row.clusters.is_sorted() && row.clusters.iter().all(|name| all.contains(name)),
+                "{row:?} of {wait:?}"
+            );
+        } else {
+            assert_eq!(row.clusters, first(&wait.clusters, NAMED[0]), "{:?}", row.rule);
+        }
+    }
     let mut excluded: BTreeMap<ExclusionReason, Vec<Name>> = BTreeMap::new();
     for one in &report.excluded {
         excluded.entry(one.reason).or_default().push(Arc::clone(&one.cluster));

@@ -12,6 +12,7 @@ mod state;
 mod steps;
 mod target;
 mod tell;
+mod turn;
 mod waiting;
 
 use std::sync::Arc;

@@ -13,13 +13,13 @@ use super::{
     budget::{Budget, Groups, Short},
     gates::Gates,
     standing::{Seat, previous_version, standing},
-    steps::{self, untold},
     target::Run,
+    turn::Turn,
 };
 use crate::{
     Name,
-    at_rest::AtRest,
-    input::{Held, Policy, StepSpec, Told, Version},
+    at_rest::{AtRest, Crowd},
+    input::{Held, Policy, Told, Version},
     placement::{Key, Member},
 };
 
@@ -83,27 +83,18 @@ pub(crate) struct Sides<'a> {
 /// Who is told now, if the gates allow it: of the first `open` that can be told, as many as the budgets allow.
 pub(crate) fn next(sides: Sides<'_>, run: &Run, seats: &[Seat<'_>], open: usize) -> Next {
     let Sides { look, gates, groups, at_rest } = sides;
-    let step = steps::current(look, run);
+    let turn = Turn::of(look, run, seats, at_rest, open);
     let mut next = Next::default();
     let mut budget = Budget::of(look.policy, groups, seats);
-    let of_step = |seat: &Seat<'_>| untold(seat) && step.is_none_or(|(_, step)| steps::matches(step, seat));
-    let places = || (0..seats.len()).filter(|place| of_step(&seats[*place]));
-    let old: Vec<usize> = places().filter(|place| seats[*place].in_old_flight()).take(open).collect();
-    let open = open - old.len();
-    for place in old {
+    for place in turn.old.iter().copied() {
         if gates.staged(&seats[place]) && budget.within(seats[place].group).is_none() {
             next.seats.push(place);
         }
     }
-    let crowds = at_rest.of_step(step);
-    let before = |key: Option<&Key>| -> usize {
-        key.map_or(0, |key| crowds.clone().map(|crowd| crowd.before(key)).sum())
-    };
-    let mut lanes = Lanes::of(groups, at_rest, step, &budget);
-    let mut others = places().filter(|place| !seats[*place].in_old_flight()).enumerate().peekable();
-    let mut passed = 0;
+    let mut lanes = Lanes::of(groups, turn.crowds(), &budget);
+    let mut others = (0..seats.len()).filter(|place| turn.is_by_rank(&seats[*place])).peekable();
     loop {
-        let of_seats = others.peek().and_then(|(_, place)| seats[*place].key());
+        let of_seats = others.peek().and_then(|place| seats[*place].key());
         let of_lanes = lanes.best();
         if of_seats.is_none() && of_lanes.is_none() {
             return next;
@@ -113,18 +104,16 @@ pub(crate) fn next(sides: Sides<'_>, run: &Run, seats: &[Seat<'_>], open: usize)
             (seat, _) => seat.is_some(),
         };
         let key = if seat_first { of_seats } else { of_lanes };
-        if passed + before(key) >= open {
+        if turn.is_behind(key) {
             return next;
         }
-        let group =
-            if seat_first { others.peek().map(|(_, place)| seats[*place].group) } else { lanes.group() };
+        let group = if seat_first { others.peek().map(|place| seats[*place].group) } else { lanes.group() };
         let short = budget.short(group.unwrap_or_default(), false);
         if short == Some(Short::Slots) {
             return next;
         }
         if seat_first {
-            let Some((number, place)) = others.next() else { return next };
-            passed = number + 1;
+            let Some(place) = others.next() else { return next };
             if short.is_none() && gates.staged(&seats[place]) {
                 budget.take(seats[place].group, false);
                 next.seats.push(place);
@@ -147,14 +136,9 @@ struct Lanes<'a> {
 }
 
 impl<'a> Lanes<'a> {
-    fn of(
-        groups: &Groups<'_>,
-        at_rest: &'a AtRest,
-        step: Option<(usize, &StepSpec)>,
-        budget: &Budget<'_>,
-    ) -> Self {
+    fn of(groups: &Groups<'_>, crowds: impl Iterator<Item = &'a Crowd>, budget: &Budget<'_>) -> Self {
         let mut lanes = Self { heads: BinaryHeap::new(), queues: Vec::new() };
-        for (label, lane) in at_rest.of_step(step).flat_map(|crowd| crowd.lanes()) {
+        for (label, lane) in crowds.flat_map(Crowd::lanes) {
             let group = groups.place(label);
             match budget.short(group, false) {
                 Some(Short::Slots) => return lanes,

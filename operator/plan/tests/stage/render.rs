@@ -6,10 +6,11 @@ use nave_operator_plan::{Name, Plan, PolicyReport};
 use super::Stage;
 
 /// The lines of a plan. Sections are shown besides what always is: `ranking`, `excluded`, `entries`, `conditions`,
-/// `matched`, `previous` (the version that an undo goes back to); other words name the policies to show.
+/// `matched`, `previous` (the version that an undo goes back to), `named` (whom the status names of those that wait); other
+/// words name the policies to show.
 pub(super) fn plan(stage: &Stage, plan: &Plan, sections: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
-    let known = ["ranking", "excluded", "entries", "conditions", "matched", "previous"];
+    let known = ["ranking", "excluded", "entries", "conditions", "matched", "previous", "named"];
     let shown: Vec<&&str> = sections.iter().filter(|word| !known.contains(word)).collect();
     for (key, report) in &plan.report.policies {
         if shown.is_empty() || shown.iter().any(|name| **name == key.name) {
@@ -19,11 +20,15 @@ pub(super) fn plan(stage: &Stage, plan: &Plan, sections: &[&str]) -> Vec<String>
                 report,
                 sections,
             ));
+            let stored = stage.world.policies().get(key).and_then(|policy| policy.status.as_ref());
+            let Some(status) = plan.policy_status.get(key).or(stored) else { continue };
             if sections.contains(&"previous") {
-                let stored = stage.world.policies().get(key).and_then(|policy| policy.status.as_ref());
-                let status = plan.policy_status.get(key).or(stored);
-                let previous = status.and_then(|status| status.previous_version.as_deref());
+                let previous = status.previous_version.as_deref();
                 lines.push(format!("  previousVersion {}", previous.unwrap_or("-")));
+            }
+            for row in status.waiting_on.iter().filter(|_| sections.contains(&"named")) {
+                let (count, clusters) = (row.count.unwrap(), row.clusters.join(" "));
+                lines.push(format!("  status {:?}: {count}, of these {clusters}", row.rule));
             }
         }
     }

@@ -1,23 +1,28 @@
-//! What holds up clusters at rest: those of a kind wait for the same, but for the budget of their group.
+//! What holds up clusters at rest: those of a kind wait for the same, but for whether it is their turn.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use nave_crds::WaitRule;
 
-use super::{Decided, Waits, of_budget, step};
+use super::{Decided, Waits, step};
 use crate::{
     Name,
-    at_rest::Group,
     rollout::{
         budget::{Budget, Short},
-        steps::Need,
+        turn::Turn,
     },
     status::WAITING_NAMES,
 };
 
 /// Adds them.
-pub(super) fn add(decided: &Decided<'_>, budget: &Budget<'_>, edge: Option<Timestamp>, waits: &mut Waits) {
+pub(super) fn add(
+    decided: &Decided<'_>,
+    turn: Option<&Turn<'_>>,
+    budget: &Budget<'_>,
+    edge: Option<Timestamp>,
+    waits: &mut Waits,
+) {
     let (gates, at_rest) = (decided.gates, decided.at_rest);
     let mut add = |rule, names: &BTreeSet<Name>, until| waits.add_all(rule, names.len(), names.iter(), until);
     add(WaitRule::Connected, at_rest.told_away(), None);
@@ -45,38 +50,21 @@ pub(super) fn add(decided: &Decided<'_>, budget: &Budget<'_>, edge: Option<Times
         waits.add_all(rule, count, all, None);
         return;
     }
-    let told = matches!(decided.need, Need::Told(_)) && count > 0;
-    if let Some((rule, until)) = step(decided, edge) {
-        waits.at_the_window |= told && rule == WaitRule::Window;
+    let Some(turn) = turn else {
+        let (rule, until) = step(decided.need);
         waits.add_all(rule, count, all, until);
-    } else if budget.short(usize::MAX, false) == Some(Short::Slots) {
-        waits.at_the_window |= told;
-        waits.add_all(WaitRule::MaxConcurrent, count, all, None);
-    } else {
-        by_group(decided, budget, waits);
-    }
-}
-
-/// Those of groups whose budget is used up, and the others.
-fn by_group(decided: &Decided<'_>, budget: &Budget<'_>, waits: &mut Waits) {
-    let at_rest = decided.at_rest;
-    let place = |label: &str| decided.groups.place(label);
-    let (shut, open): (Vec<_>, Vec<_>) = at_rest
-        .groups()
-        .iter()
-        .filter(|(_, group)| !group.waiting.is_empty())
-        .partition(|(label, _)| budget.short(place(label), false).is_some());
-    let count =
-        |groups: &[(&String, &Group)]| groups.iter().map(|(_, group)| group.waiting.len()).sum::<usize>();
-    if shut.is_empty() {
-        let all = at_rest.waiting();
-        waits.add_all(of_budget(None), all.len(), all.iter(), None);
         return;
-    }
-    waits.at_the_window = true;
-    for (rule, groups) in [(WaitRule::DisruptionBudget, shut), (of_budget(None), open)] {
-        let first: BTreeSet<&Name> =
-            groups.iter().flat_map(|(_, group)| group.waiting.iter().take(WAITING_NAMES)).collect();
-        waits.add_all(rule, count(&groups), first.into_iter(), None);
-    }
+    };
+    let [now, later] = turn.at_rest(WAITING_NAMES);
+    let (rule, until) = if !gates.window {
+        (WaitRule::Window, edge)
+    } else if budget.short(usize::MAX, false) == Some(Short::Slots) {
+        (WaitRule::MaxConcurrent, None)
+    } else {
+        // Of groups with room nobody is at rest any more.
+        (WaitRule::DisruptionBudget, None)
+    };
+    waits.at_the_window |= now.count > 0;
+    waits.add_share(rule, &now, until);
+    waits.add_share(WaitRule::Soak, &later, None);
 }

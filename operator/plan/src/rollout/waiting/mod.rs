@@ -15,8 +15,9 @@ use super::{
     standing::Seat,
     steps::{Need, matches},
     target::Run,
+    turn::{Share, Turn},
 };
-use crate::{Category, Name, Wait, at_rest::AtRest, status::WAITING_NAMES};
+use crate::{Category, Name, Wait, at_rest::AtRest, placement::Key, status::WAITING_NAMES};
 
 /// What a plan has decided, when it is asked what holds up whom.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Waits {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Row {
     clusters: Vec<Name>,
+    /// Of those that wait for their turn, or for what their turn is short of, the best ranked are named.
+    ranked: Vec<Key>,
     more: usize,
     until: Option<Timestamp>,
     message: Option<String>,
@@ -73,6 +76,20 @@ impl Waits {
         row.until = earliest(row.until, until);
     }
 
+    /// Adds one that is named by its rank.
+    fn add_ranked(&mut self, rule: WaitRule, key: &Key, until: Option<Timestamp>) {
+        self.add(rule, &key.name, until);
+        self.rules.entry(rule).or_default().ranked.push(key.clone());
+    }
+
+    /// Adds clusters of which only the best ranked are named.
+    pub(crate) fn add_share(&mut self, rule: WaitRule, share: &Share<'_>, until: Option<Timestamp>) {
+        share.best.iter().for_each(|key| self.add_ranked(rule, key, until));
+        if let Some(row) = self.rules.get_mut(&rule) {
+            row.more += share.count - share.best.len();
+        }
+    }
+
     pub(crate) fn has(&self, rule: WaitRule) -> bool {
         self.rules.contains_key(&rule)
     }
@@ -81,8 +98,15 @@ impl Waits {
     pub(crate) fn into_rows(self) -> Vec<Waiting> {
         let row = |(rule, mut row): (WaitRule, Row)| {
             row.clusters.sort_unstable();
+            row.ranked.sort_unstable();
+            let mut first: Vec<Name> =
+                row.ranked.into_iter().map(|key| key.name).take(WAITING_NAMES).collect();
+            first.sort_unstable();
+            if first.is_empty() {
+                first.extend(row.clusters.iter().take(WAITING_NAMES).cloned());
+            }
             let wait = Wait { rule, clusters: row.clusters, until: row.until, message: row.message };
-            Waiting { wait, more: row.more }
+            Waiting { wait, first, more: row.more }
         };
         self.rules.into_iter().map(row).collect()
     }
@@ -92,6 +116,8 @@ impl Waits {
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) wait: Wait,
+    /// Whom the status names.
+    pub(crate) first: Vec<Name>,
     pub(crate) more: usize,
 }
 
@@ -112,6 +138,7 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
         let rule = if decided.gates.paused { WaitRule::Paused } else { WaitRule::Requirements };
         stuck.extend(to_send(decided.look, seats).into_iter().map(|place| (place, rule)));
     }
+    let turn = Turn::now(decided, seats);
     for (place, seat) in seats.iter().enumerate() {
         if let Some(rule) = stuck.get(&place) {
             waits.add(*rule, seat.name(), None);
@@ -121,19 +148,24 @@ pub(crate) fn waits(decided: &Decided<'_>, seats: &[Seat<'_>]) -> Waits {
             }
             continue;
         }
-        let Some((rule, until)) = rule(decided, &budget, seat, edge) else { continue };
-        waits.add(rule, seat.name(), until);
+        let its_turn = turn.as_ref().is_some_and(|turn| turn.is_of(place, seat));
+        let Some((rule, until)) = rule(decided, &budget, seat, its_turn.then_some(edge)) else { continue };
         let told = seat.standing.told || seat.standing.sent_back;
-        waits.at_the_window |= !told
-            && matches!(decided.need, Need::Told(_))
-            && matches!(rule, WaitRule::Window | WaitRule::MaxConcurrent | WaitRule::DisruptionBudget);
+        let short = matches!(rule, WaitRule::Window | WaitRule::MaxConcurrent | WaitRule::DisruptionBudget);
+        match seat.key() {
+            Some(key) if turn.is_some() && !told && (short || rule == WaitRule::Soak) => {
+                waits.add_ranked(rule, key, until);
+            }
+            _ => waits.add(rule, seat.name(), until),
+        }
+        waits.at_the_window |= !told && short;
         waits.connected_without_version |= rule == WaitRule::ModelVersion && seat.connected() && !seat.held();
         if let Some(hold) = seat.member.hold.as_ref().filter(|_| rule == WaitRule::Requirements) {
             let message = || format!("{}: {hold}", seat.name());
             waits.rules.entry(rule).or_default().message.get_or_insert_with(message);
         }
     }
-    at_rest::add(decided, &budget, edge, &mut waits);
+    at_rest::add(decided, turn.as_ref(), &budget, edge, &mut waits);
     if let Some(row) = waits.rules.get_mut(&WaitRule::ModelVersion) {
         row.message.get_or_insert_with(|| decided.look.version_problem());
     }
@@ -167,12 +199,12 @@ fn not_staged(seats: &[Seat<'_>], at_rest: &AtRest) -> String {
     format!("not Staged yet: {}{more}", names.join(", "))
 }
 
-/// The first rule that holds up one cluster.
+/// The first rule that holds up one cluster. `turn`: it is its turn, and the next edge of the windows, if there is one.
 fn rule(
     decided: &Decided<'_>,
     budget: &Budget<'_>,
     seat: &Seat<'_>,
-    edge: Option<Timestamp>,
+    turn: Option<Option<Timestamp>>,
 ) -> Option<(WaitRule, Option<Timestamp>)> {
     let gates = decided.gates;
     let settled = seat.is(Category::Serving) || seat.is(Category::Failed);
@@ -214,7 +246,11 @@ fn rule(
     if gates.stopped {
         return Some((WaitRule::FailureBudget, None));
     }
-    Some(behind_the_gates(decided, budget, seat, edge))
+    Some(match turn {
+        Some(edge) if !gates.window => (WaitRule::Window, edge),
+        Some(_) => (short(budget, seat), None),
+        None => step(decided.need),
+    })
 }
 
 /// On the way back in a rollback.
@@ -223,37 +259,23 @@ fn returning(decided: &Decided<'_>, seat: &Seat<'_>) -> Option<(WaitRule, Option
     on_the_way.then_some((WaitRule::InFlight, seat.standing.flight_until))
 }
 
-/// What holds up a cluster that every gate but the window would let through.
-fn behind_the_gates(
-    decided: &Decided<'_>,
-    budget: &Budget<'_>,
-    seat: &Seat<'_>,
-    edge: Option<Timestamp>,
-) -> (WaitRule, Option<Timestamp>) {
-    if let Some(wait) = step(decided, edge) {
-        return wait;
-    }
-    let short =
-        if seat.in_old_flight() { budget.within(seat.group) } else { budget.short(seat.group, false) };
-    (of_budget(short), None)
-}
-
-/// What holds up everybody behind the gates, whatever the budgets.
-fn step(decided: &Decided<'_>, edge: Option<Timestamp>) -> Option<(WaitRule, Option<Timestamp>)> {
-    match decided.need {
-        Need::Soak(until) => Some((WaitRule::Soak, Some(*until))),
-        Need::Approval => Some((WaitRule::Approval, None)),
-        Need::Arrival | Need::Recovery | Need::Everybody | Need::Nothing => Some((WaitRule::Soak, None)),
-        Need::Told(_) => (!decided.gates.window).then_some((WaitRule::Window, edge)),
-    }
-}
-
-fn of_budget(short: Option<Short>) -> WaitRule {
-    match short {
+/// What a cluster whose turn it is, is short of.
+fn short(budget: &Budget<'_>, seat: &Seat<'_>) -> WaitRule {
+    let old = seat.in_old_flight();
+    match if old { budget.within(seat.group) } else { budget.short(seat.group, false) } {
         Some(Short::Slots) => WaitRule::MaxConcurrent,
-        Some(Short::Group) => WaitRule::DisruptionBudget,
-        // Beyond the step: those before it have to get there first.
-        None => WaitRule::Soak,
+        Some(Short::Group) | None => WaitRule::DisruptionBudget,
+    }
+}
+
+/// What those wait for whose turn it is not: that the step is done.
+fn step(need: &Need) -> (WaitRule, Option<Timestamp>) {
+    match need {
+        Need::Soak(until) => (WaitRule::Soak, Some(*until)),
+        Need::Approval => (WaitRule::Approval, None),
+        Need::Told(_) | Need::Arrival | Need::Recovery | Need::Everybody | Need::Nothing => {
+            (WaitRule::Soak, None)
+        }
     }
 }
 
