@@ -27,7 +27,7 @@ pub struct PlacementPolicyStatus {
     /// The version that the run brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_version: Option<String>,
-    /// The version before it, for undo.
+    /// The last version before it that went out and was not rolled back, for undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_version: Option<String>,
     /// What it waits for; at most 16 rows, each with at most 10 clusters.

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{anyhow, bail};
 use clap::Args;
 use kube::api::Patch;
+use nave_crds::PlacementPolicyStatus;
 use serde_json::json;
 
 use super::Target;
@@ -24,7 +25,7 @@ impl Undo {
     pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut steered = self.target.fetch(connection).await?;
         let current = steered.policy.spec.model.version.clone();
-        let previous = steered.policy.status.as_ref().and_then(|status| status.previous_version.clone());
+        let previous = steered.policy.status.as_ref().and_then(|status| previous(status, &current));
         let version = self.to_version.or(previous).ok_or_else(|| {
             anyhow!("{} has no previous version: --to-version names the one to go to", steered.named())
         })?;
@@ -38,5 +39,36 @@ impl Undo {
         ]);
         steered.patch(&Patch::Json::<()>(serde_json::from_value(patch)?)).await?;
         steered.say(&format!("moves from {current} back to {version}"), out)
+    }
+}
+
+/// The version before the policy's present one. Of one that the hub has not seen yet, unless it is the way back itself, that is
+/// what the hub rolls out still.
+fn previous(status: &PlacementPolicyStatus, current: &str) -> Option<String> {
+    let PlacementPolicyStatus { target_version, previous_version, .. } = status;
+    let unseen = target_version.as_deref().is_some_and(|target| target != current)
+        && previous_version.as_deref() != Some(current);
+    if unseen { target_version.clone() } else { previous_version.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_hub_has_not_seen_yet_is_undone_as_well() {
+        for (target, before, current, expected) in [
+            (Some("2"), Some("1"), "2", Some("1")),
+            (Some("2"), Some("1"), "3", Some("2")),
+            (Some("2"), Some("1"), "1", Some("1")),
+            (Some("2"), None, "2", None),
+            (Some("2"), None, "3", Some("2")),
+            (None, None, "1", None),
+        ] {
+            let [target_version, previous_version] =
+                [target, before].map(|version| version.map(str::to_owned));
+            let status = PlacementPolicyStatus { target_version, previous_version, ..Default::default() };
+            assert_eq!(previous(&status, current).as_deref(), expected, "{target:?} {before:?} {current}");
+        }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Run {
     pub(crate) step: usize,
     pub(crate) resumed: Option<i64>,
     pub(crate) retry: Option<String>,
-    /// The target before this one, for undo.
+    /// The last target before this one that went out, for undo.
     pub(crate) previous_version: Option<String>,
 }
 
@@ -33,7 +33,9 @@ impl Run {
             return Self::anew(policy, now, stored.retry.clone(), None);
         }
         if stored.target != policy.target() {
-            return Self::anew(policy, now, stored.retry.clone(), Some(stored.target.clone()));
+            let back_to = went_out(policy, stored).then(|| stored.target.clone()).or(previous_version);
+            let back_to = back_to.filter(|version| version != policy.target());
+            return Self::anew(policy, now, stored.retry.clone(), back_to);
         }
         let retry = policy.annotations.retry.as_ref();
         if stored.phase == RolloutPhase::RolledBack && retry.is_some() && retry != stored.retry.as_ref() {
@@ -105,4 +107,12 @@ impl Run {
     pub(crate) fn is_back(&self) -> bool {
         matches!(self.phase, RolloutPhase::RollingBack | RolloutPhase::RolledBack)
     }
+}
+
+/// Whether anybody was told a run's target and may still have it: an undo goes to no version that nobody ever ran, nor to one
+/// that a rollback took back.
+fn went_out(policy: &Policy, run: &RolloutRun) -> bool {
+    let counts = policy.status().and_then(|status| status.clusters);
+    let back = matches!(run.phase, RolloutPhase::RollingBack | RolloutPhase::RolledBack);
+    !back && counts.is_some_and(|counts| counts.updated > 0)
 }
