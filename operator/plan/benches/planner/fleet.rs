@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     UnderWay,
     /// Every cluster, a tenth at a time, and a fifth of each of 97 lines; those told are on their way.
     InTurn,
+    /// Every cluster, a tenth at a time; the first tenth failed a second version and is on its way back.
+    Back,
     /// The clusters of one region of ten, at once.
     Region,
     /// 100 of all clusters, spread over regions, those with the fewest models first.
@@ -60,6 +62,9 @@ impl Kind {
             Self::InTurn => json!({"rollout": {
                 "maxConcurrent": "10%", "maxFailures": "100%", "progressDeadline": "4h",
                 "disruptionBudget": {"groupBy": "line", "maxUnavailable": "20%"},
+            }}),
+            Self::Back => json!({"rollout": {
+                "maxConcurrent": "10%", "onFailure": "Rollback", "progressDeadline": "4h",
             }}),
             Self::Region | Self::Neighbours => json!({"placement": {
                 "clusterSelector": {"matchLabels": {"region": format!("r{}", number % 10)}},
@@ -103,13 +108,32 @@ pub(crate) fn unplaced(clusters: usize, policies: usize, kind: Kind) -> World {
 pub(crate) fn settled(clusters: usize, policies: usize, kind: Kind) -> World {
     let mut world = unplaced(clusters, policies, kind);
     let mut now = start();
-    for _ in 0..20 {
-        let plan = nave_operator_plan::plan(&world, now);
-        if plan.assignments.is_empty() && plan.policy_status.is_empty() {
-            return world;
+    settle(&mut world, &mut now, if kind == Kind::InTurn { "Pulling" } else { "Serving" });
+    if kind == Kind::Back {
+        for number in 0..policies {
+            world.upsert_version(another(number));
         }
+        for policy in world.policies().values().cloned().collect::<Vec<_>>() {
+            let mut policy = PlacementPolicy::clone(&policy);
+            policy.spec.model.version = "2".to_owned();
+            world.upsert_policy(Arc::new(policy));
+        }
+        let plan = nave_operator_plan::plan(&world, now);
         now += SignedDuration::from_secs(1);
-        store(&mut world, &plan, now, if kind == Kind::InTurn { "Pulling" } else { "Serving" });
+        store(&mut world, &plan, now, "Failed");
+        settle(&mut world, &mut now, "Pulling");
+    }
+    world
+}
+
+fn settle(world: &mut World, now: &mut Timestamp, phase: &str) {
+    for _ in 0..20 {
+        let plan = nave_operator_plan::plan(world, *now);
+        if plan.assignments.is_empty() && plan.policy_status.is_empty() {
+            return;
+        }
+        *now += SignedDuration::from_secs(1);
+        store(world, &plan, *now, phase);
     }
     panic!("the fleet does not settle");
 }

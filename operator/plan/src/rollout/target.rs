@@ -85,15 +85,13 @@ impl Run {
         }
     }
 
-    /// The stored run of a policy, if it goes on as it is stored: then its clusters may rest. In a rollback all are looked
-    /// at.
+    /// The stored run of a policy, if it goes on as it is stored: then its clusters may rest.
     pub(crate) fn lets_rest(policy: &Policy, now: Timestamp) -> Option<Self> {
         let stored = policy.status().and_then(|status| status.run.as_ref())?;
         let run = Self::begin(policy, now);
         let goes_on = stored.target == policy.target()
             && stored.model.as_deref().is_none_or(|model| model == policy.model())
-            && run.phase == stored.phase
-            && run.phase != RolloutPhase::RollingBack;
+            && run.phase == stored.phase;
         let countable = policy.steps.len() <= Matching::BITS as usize;
         (goes_on && countable && policy.frozen().is_none()).then_some(run)
     }
