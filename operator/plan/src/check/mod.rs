@@ -76,7 +76,7 @@ fn check_assignments(world: &World, plan: &Plan, broken: &mut Vec<String>) {
     }
 }
 
-/// Nobody is asked to serve in a runtime that it does not have what it serves elsewhere. A rollback goes by its policy.
+/// Nobody is asked to serve a version in a runtime that it does not have, unless it was before. A rollback goes by its policy.
 fn check_runtimes(world: &World, plan: &Plan, broken: &mut Vec<String>) {
     for (name, spec) in &plan.assignments {
         let Some(cluster) = world.clusters.get(name) else { continue };
