@@ -55,9 +55,9 @@ pub(crate) struct Crowd {
     since: BTreeMap<Timestamp, usize>,
     /// All that wait to be told.
     waiting: Ranks,
-    /// The same, but what they have to hold before is missing.
-    unstaged: Ranks,
-    /// Those that could switch at once, by group of the disruption budget.
+    /// Those of them that could switch at once.
+    able: Ranks,
+    /// The same, by group of the disruption budget.
     lanes: BTreeMap<String, BTreeSet<Key>>,
 }
 
@@ -168,11 +168,26 @@ impl AtRest {
         &'a self,
         step: Option<(usize, &StepSpec)>,
     ) -> impl Iterator<Item = &'a Crowd> + Clone + use<'a> {
+        self.crowds_where(step, true)
+    }
+
+    /// The other crowds.
+    pub(crate) fn not_of_step<'a>(
+        &'a self,
+        step: Option<(usize, &StepSpec)>,
+    ) -> impl Iterator<Item = &'a Crowd> + Clone + use<'a> {
+        self.crowds_where(step, false)
+    }
+
+    fn crowds_where<'a>(
+        &'a self,
+        step: Option<(usize, &StepSpec)>,
+        in_it: bool,
+    ) -> impl Iterator<Item = &'a Crowd> + Clone + use<'a> {
         let bit = step.filter(|(_, step)| step.selector.is_some()).map(|(index, _)| 1 << (index - 1));
+        let is_in_it = move |matching: Matching| bit.is_none_or(|bit: Matching| matching & bit != 0);
         let crowds = self.crowds.iter();
-        crowds
-            .filter(move |(matching, _)| bit.is_none_or(|bit: Matching| **matching & bit != 0))
-            .map(|(_, crowd)| crowd)
+        crowds.filter(move |(matching, _)| is_in_it(**matching) == in_it).map(|(_, crowd)| crowd)
     }
 
     /// What these are together.
@@ -227,9 +242,9 @@ impl AtRest {
             Kind::Waiting => {
                 crowd.waiting.insert(key.clone());
                 if !rest.staged(policy) {
-                    crowd.unstaged.insert(key.clone());
                     self.unstaged.insert(Name::clone(name));
                 } else {
+                    crowd.able.insert(key.clone());
                     self.waiting.insert(Name::clone(name));
                     let group = group.unwrap_or_default();
                     match crowd.lanes.get_mut(group) {
@@ -282,7 +297,7 @@ impl AtRest {
             Kind::UntoldAway => drop(self.untold_away.remove(name)),
             Kind::Waiting => {
                 crowd.waiting.remove(key);
-                crowd.unstaged.remove(key);
+                crowd.able.remove(key);
                 self.unstaged.remove(name);
                 self.waiting.remove(name);
                 let group = group.unwrap_or_default();
@@ -314,14 +329,9 @@ impl Crowd {
         &self.waiting
     }
 
-    /// How many of them could switch at once.
-    pub(crate) fn able(&self) -> usize {
-        self.waiting.count() - self.unstaged.count()
-    }
-
-    /// How many of these rank before this one.
-    pub(crate) fn able_before(&self, key: &Key) -> usize {
-        self.waiting.before(key) - self.unstaged.before(key)
+    /// Those of them that could switch at once.
+    pub(crate) fn able(&self) -> &Ranks {
+        &self.able
     }
 
     /// Who could switch at once, best first, by group of the disruption budget.

@@ -55,6 +55,13 @@ impl Ranks {
         whole + self.pieces.get(at).map_or(0, |piece| piece.partition_point(|one| one < key))
     }
 
+    /// All from this one on, or from where it would be; None = from the first.
+    pub(crate) fn from(&self, key: Option<&Key>) -> impl Iterator<Item = &Key> {
+        let at = self.pieces.partition_point(|piece| key.is_some() && piece.last() < key);
+        let place = self.pieces.get(at).map_or(0, |piece| piece.partition_point(|one| Some(one) < key));
+        self.pieces[at..].iter().flatten().skip(place)
+    }
+
     /// The first for which this holds, if it holds for all after it as well.
     pub(crate) fn first_where(&self, holds: impl Fn(&Key) -> bool) -> Option<&Key> {
         let at = self.pieces.partition_point(|piece| !piece.last().is_some_and(&holds));
@@ -95,6 +102,8 @@ mod tests {
                 for asked in [0, number, number + 1, 9_999] {
                     assert_eq!(ranks.before(&key(asked)), set.range(..key(asked)).count());
                     assert_eq!(ranks.first_where(|one| *one >= key(asked)), set.range(key(asked)..).next());
+                    assert!(ranks.from(Some(&key(asked))).eq(set.range(key(asked)..)));
+                    assert!(ranks.from(None).eq(&set));
                 }
             }
         }

@@ -107,22 +107,16 @@ impl<'a> Turn<'a> {
     pub(crate) fn at_rest(&self, named: usize) -> [Share<'a>; 2] {
         let (mut now, mut later) = (Share::default(), Share::default());
         for crowd in self.crowds() {
-            now.count += self.end.as_ref().map_or(crowd.able(), |end| crowd.able_before(end));
+            now.count += self.end.as_ref().map_or(crowd.able().count(), |end| crowd.able().before(end));
+            let before_the_end = |key: &&Key| !self.is_behind(Some(key));
+            now.best.extend(crowd.able().from(None).take_while(before_the_end).take(named));
+            let behind = self.end.as_ref().map(|end| crowd.able().from(Some(end)).take(named));
+            later.best.extend(behind.into_iter().flatten());
+        }
+        for crowd in self.at_rest.not_of_step(self.step) {
+            later.best.extend(crowd.able().from(None).take(named));
         }
         later.count = self.at_rest.waiting().len() - now.count;
-        for crowd in self.at_rest.crowds().values() {
-            let of_step = self.crowds().any(|one| std::ptr::eq(one, crowd));
-            for (_, lane) in crowd.lanes() {
-                match &self.end {
-                    _ if !of_step => later.best.extend(lane.iter().take(named)),
-                    None => now.best.extend(lane.iter().take(named)),
-                    Some(end) => {
-                        now.best.extend(lane.range(..end).take(named));
-                        later.best.extend(lane.range(end..).take(named));
-                    }
-                }
-            }
-        }
         for share in [&mut now, &mut later] {
             share.best.sort_unstable();
             share.best.truncate(named);
