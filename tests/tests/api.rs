@@ -11,6 +11,8 @@ mod charts;
 mod cli;
 #[path = "api/crds.rs"]
 mod crds;
+#[path = "api/flags.rs"]
+mod flags;
 #[path = "api/helm.rs"]
 mod helm;
 #[path = "api/hub.rs"]

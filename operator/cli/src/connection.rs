@@ -55,7 +55,8 @@ impl Connection {
         }
         match Config::from_kubeconfig(&options).await {
             Ok(config) => Ok(config),
-            // In a pod there is none, and the ServiceAccount does.
+            // In a pod there is none, and the ServiceAccount does, unless a context was asked for by name.
+            Err(error) if self.context.is_some() => Err(error.into()),
             Err(error) => Config::incluster().map_err(|_| error.into()),
         }
     }

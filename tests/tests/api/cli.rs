@@ -130,7 +130,7 @@ async fn api_accept_and_revoke_say_what_became_of_each() {
 }
 
 /// A policy whose status says what the hub would say.
-async fn make_policy(server: &Server, status: Value) -> Api<PlacementPolicy> {
+pub(crate) async fn make_policy(server: &Server, status: Value) -> Api<PlacementPolicy> {
     let policies: Api<PlacementPolicy> = Api::namespaced(server.client.clone(), &server.namespace);
     let policy = json!({
         "apiVersion": "nave.dev/v1alpha1", "kind": "PlacementPolicy", "metadata": {"name": "bridges"},
@@ -141,12 +141,12 @@ async fn make_policy(server: &Server, status: Value) -> Api<PlacementPolicy> {
     policies
 }
 
-async fn set_status(policies: &Api<PlacementPolicy>, status: Value) {
+pub(crate) async fn set_status(policies: &Api<PlacementPolicy>, status: Value) {
     let patch = Patch::Merge(json!({"status": status}));
     policies.patch_status("bridges", &PatchParams::default(), &patch).await.unwrap();
 }
 
-fn run_in(phase: &str, state: &str) -> Value {
+pub(crate) fn run_in(phase: &str, state: &str) -> Value {
     json!({
         "observedGeneration": 1,
         "previousVersion": "1",

@@ -13,13 +13,13 @@ use crate::server::Server;
 
 /// Two connected clusters, a version that is ready, and a policy for them. The model's and the label's names are this
 /// test's own, so that no other test's policy has to do with them.
-struct Fleet {
-    server: Server,
-    clusters: [String; 2],
+pub(crate) struct Fleet {
+    pub(crate) server: Server,
+    pub(crate) clusters: [String; 2],
 }
 
 impl Fleet {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = Server::start().await;
         let api: Api<EdgeCluster> = Api::all(server.client.clone());
         let clusters = ["a", "b"].map(|name| format!("{}-{name}", server.namespace));

@@ -37,35 +37,51 @@ impl Status {
         if !self.watch {
             return write(&steered.policy, steered.output, out);
         }
-        let until_end = watch(steered.api.clone(), &steered.name, steered.output, out);
+        let (named, mut policy) = (steered.named(), steered.policy);
+        let until_end = watch(steered.api, &steered.name, &named, &mut policy, steered.output, out);
         let Some(timeout) = self.timeout else { return until_end.await };
         match tokio::time::timeout(Duration::try_from(timeout)?, until_end).await {
             Ok(ended) => ended,
-            Err(_) => bail!("{} is not complete after {timeout:#}", steered.named()),
+            Err(_) => bail!("{named} is not complete after {timeout:#}{}", standing(&policy)),
         }
     }
 }
 
+/// Shows every change, until the end; `policy` is what was seen last.
 async fn watch(
     api: Api<PlacementPolicy>,
     name: &str,
+    named: &str,
+    policy: &mut PlacementPolicy,
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let mut changes = std::pin::pin!(watcher::watch_object(api, name));
     let mut shown = None;
     while let Some(change) = changes.next().await {
-        let Some(policy) = change? else { bail!("PlacementPolicy {name} was deleted") };
+        *policy = change?.ok_or_else(|| anyhow!("{named} was deleted"))?;
         if shown != policy.status {
-            write(&policy, format, out)?;
+            write(policy, format, out)?;
             out.flush()?;
         }
-        if let Some(ended) = end(&policy) {
-            return ended.map_err(|why| anyhow!("PlacementPolicy {name} {why}"));
+        if let Some(ended) = end(policy) {
+            return ended.map_err(|why| anyhow!("{named} {why}"));
         }
-        shown = policy.status;
+        shown.clone_from(&policy.status);
     }
-    bail!("the API server ended the watch of PlacementPolicy {name}")
+    bail!("the API server ended the watch of {named}")
+}
+
+/// Where it stands and what it waits for, in a few words.
+fn standing(policy: &PlacementPolicy) -> String {
+    let Some(status) = &policy.status else { return ": the hub has not looked at it yet".to_owned() };
+    let step = status.step.as_ref();
+    let step = step.map(|step| format!(": step {} of {}: {:?}", step.index, step.of, step.state));
+    let waits = status.waiting_on.iter().map(|waiting| {
+        let [rule, _, clusters] = waiting_cells(waiting);
+        format!(", {rule} {clusters}")
+    });
+    step.into_iter().chain(waits).collect()
 }
 
 /// Whether the rollout of the present generation is over, and how.

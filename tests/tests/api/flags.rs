@@ -1,0 +1,231 @@
+//! Flags of `kubectl nave`, each by what it does to an answer.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{ExitStatus, Stdio},
+};
+
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use nave_crds::PlacementPolicy;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{make_policy, run_in, set_status},
+    live::Fleet,
+    plan::{cluster, policy, version},
+    server::{Server, nave},
+};
+
+/// `rollout status --watch`, while the hub's part is played.
+struct Watching {
+    process: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Watching {
+    fn start(server: &Server) -> Self {
+        let mut command = nave();
+        command.args(["rollout", "status", "bridges", "-n", &server.namespace, "-w"]);
+        command.env("KUBECONFIG", &server.kubeconfig).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines }
+    }
+
+    /// Reads on until a line says this.
+    fn shows(mut self, text: &str) -> Self {
+        assert!(self.lines.any(|line| line.unwrap().contains(text)), "no line says {text}");
+        self
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let status = self.process.wait().unwrap();
+        let mut said = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status, said)
+    }
+}
+
+#[tokio::test]
+async fn api_a_rollout_is_watched_to_its_end_or_for_a_time() {
+    let server = Server::start().await;
+    let mut status = run_in("Rolling", "AwaitingApproval");
+    status["waitingOn"] = json!([{"rule": "Approval", "clusters": ["a", "b"], "count": 12}]);
+    let policies = make_policy(&server, status).await;
+    let named = format!("PlacementPolicy {}/bridges", server.namespace);
+    let arguments = ["rollout", "status", "bridges", "-n", &server.namespace, "--watch", "--timeout", "1s"];
+    let said = server.nave(&arguments).unwrap_err();
+    let expected =
+        format!("{named} is not complete after 1s: step 1 of 2: AwaitingApproval, Approval a, b and 10 more");
+    assert!(said.contains(&expected), "{said}");
+
+    for (phase, state, code, why) in [
+        ("Complete", "Complete", 0, ""),
+        ("RolledBack", "RolledBack", 1, "was rolled back"),
+        ("Rolling", "FailureBudget", 1, "was stopped by its failure budget"),
+    ] {
+        set_status(&policies, run_in("Rolling", "Updating")).await;
+        let watching = Watching::start(&server);
+        let watching = tokio::task::spawn_blocking(|| watching.shows("step 1 of 2: Updating")).await.unwrap();
+        set_status(&policies, run_in(phase, state)).await;
+        let shows = format!("step 1 of 2: {state}");
+        let (status, said) = tokio::task::spawn_blocking(move || watching.shows(&shows).end()).await.unwrap();
+        assert_eq!(status.code(), Some(code), "{state}: {said}");
+        assert!(why.is_empty() || said.contains(&format!("{named} {why}")), "{said}");
+    }
+
+    set_status(&policies, run_in("Rolling", "Updating")).await;
+    let watching = Watching::start(&server);
+    let watching = tokio::task::spawn_blocking(|| watching.shows("Updating")).await.unwrap();
+    policies.delete("bridges", &kube::api::DeleteParams::default()).await.unwrap();
+    let (status, said) = tokio::task::spawn_blocking(|| watching.end()).await.unwrap();
+    assert!(status.code() == Some(1) && said.contains(&format!("{named} was deleted")), "{said}");
+}
+
+#[tokio::test]
+async fn api_steering_verbs_take_a_step_and_a_version_and_answer_in_json() {
+    let server = Server::start().await;
+    let policies = make_policy(&server, run_in("Rolling", "AwaitingApproval")).await;
+    let namespace = server.namespace.as_str();
+    let rollout = |verb: &str, more: &[&str]| {
+        server.nave(&[&["rollout", verb, "bridges", "-n", namespace][..], more].concat())
+    };
+    let done = |verb: &str, more: &[&str]| -> Value {
+        let text = rollout(verb, &[more, &["-o", "json"]].concat()).unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&answer["namespace"], &answer["policy"]),
+            (&json!(namespace), &json!("bridges")),
+            "{verb}"
+        );
+        answer["done"].clone()
+    };
+    let annotation =
+        async |name: &str| policies.get("bridges").await.unwrap().annotations().get(name).cloned();
+
+    let said = rollout("approve", &["--step", "3"]).unwrap_err();
+    assert!(said.contains(&format!("PlacementPolicy {namespace}/bridges has no step 3: it has 2")), "{said}");
+    assert_eq!(annotation("nave.dev/approve").await, None);
+    assert_eq!(done("approve", &["--step", "2"]), "approved: step 2, generation 1");
+    assert_eq!(annotation("nave.dev/approve").await.as_deref(), Some("2/1"));
+
+    let status: Value = serde_json::from_str(&rollout("status", &["-o", "json"]).unwrap()).unwrap();
+    assert_eq!(status["status"]["step"], json!({"index": 1, "of": 2, "state": "AwaitingApproval"}));
+    assert_eq!((&status["generation"], &status["model"]["version"]), (&json!(1), &json!("2")));
+    assert_eq!(done("pause", &[]), "paused");
+    assert_eq!(done("resume", &[]), "resumed");
+    assert_eq!(done("undo", &["--to-version", "0"]), "moves from 2 back to 0");
+    assert_eq!(policies.get("bridges").await.unwrap().spec.model.version, "0");
+    let said = rollout("undo", &["--to-version", "0"]).unwrap_err();
+    assert!(said.contains("names version 0 already"), "{said}");
+    set_status(&policies, run_in("RolledBack", "RolledBack")).await;
+    assert_eq!(done("retry", &[]), "starts its rollout anew");
+}
+
+#[tokio::test]
+async fn api_explain_and_live_plans_are_of_the_moment_that_is_asked_for() {
+    let fleet = Fleet::new().await;
+    let (server, [a, b]) = (&fleet.server, &fleet.clusters);
+    let key = format!("{}/bridges", server.namespace);
+    let policies: Api<PlacementPolicy> = Api::namespaced(server.client.clone(), &server.namespace);
+    let windows = json!([{"start": "10:00", "end": "11:00", "timeZone": "UTC"}]);
+    let patch = Patch::Merge(json!({"spec": {"rollout": {"windows": windows}}}));
+    policies.patch("bridges", &PatchParams::default(), &patch).await.unwrap();
+
+    let explain = ["explain", "policy", "bridges", "-n", &server.namespace, "--at"];
+    let open = server.nave_json(&[&explain[..], &["2031-03-04T10:30:00Z"]].concat());
+    let shut = server.nave_json(&[&explain[..], &["2031-03-04T12:00:00Z"]].concat());
+    assert_eq!(shut["at"], "2031-03-04T12:00:00Z");
+    let told = |document: &Value| -> Vec<(Value, Value, Value)> {
+        let clusters = document["clusters"].as_array().unwrap().iter();
+        clusters
+            .map(|one| (one["cluster"].clone(), one["selected"].clone(), one["toldNow"].clone()))
+            .collect()
+    };
+    let [a, b] = [a, b].map(|name| json!(name));
+    assert_eq!(told(&open), [(a.clone(), true.into(), true.into()), (b.clone(), false.into(), false.into())]);
+    assert_eq!(told(&shut), [(a.clone(), true.into(), false.into()), (b, false.into(), false.into())]);
+    assert_eq!(
+        shut["waitingOn"],
+        json!([{"rule": "Window", "clusters": [a], "until": "2031-03-05T10:00:00Z"}])
+    );
+    let table = server.nave(&[&explain[..], &["2031-03-04T12:00:00Z"]].concat()).unwrap();
+    assert!(table.contains("Window") && table.contains("2031-03-05T10:00:00Z"), "{table}");
+
+    // Without files a live plan is what the hub does next, and changes nothing.
+    let plan = ["plan", "--live", "--at", "2031-03-04T10:30:00Z"];
+    let document = server.nave_json(&plan);
+    assert_eq!(document["policies"][&key]["tell"], json!([a]));
+    assert_eq!(document["difference"]["policies"].get(&key), None, "{}", document["difference"]);
+    let table = server.nave(&plan).unwrap();
+    assert!(table.contains(&key) && table.contains(a.as_str().unwrap()), "{table}");
+}
+
+#[tokio::test]
+async fn api_a_context_is_the_one_that_was_named() {
+    let server = Server::start().await;
+    make_policy(&server, run_in("Rolling", "Updating")).await;
+    let text = fs::read_to_string(&server.kubeconfig).unwrap();
+    let mut config: Value = serde_yaml::from_str(&text).unwrap();
+    let mut here = config["contexts"][0].clone();
+    here["name"] = "here".into();
+    here["context"]["namespace"] = server.namespace.clone().into();
+    let mut elsewhere = config["clusters"][0].clone();
+    elsewhere["name"] = "elsewhere".into();
+    elsewhere["cluster"]["server"] = "https://127.0.0.1:1".into();
+    let mut there = here.clone();
+    there["name"] = "there".into();
+    there["context"]["cluster"] = "elsewhere".into();
+    config["clusters"].as_array_mut().unwrap().push(elsewhere);
+    config["contexts"].as_array_mut().unwrap().extend([here, there]);
+    config["current-context"] = "there".into();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), serde_yaml::to_string(&config).unwrap()).unwrap();
+
+    let status = |more: &[&str]| {
+        let common = ["rollout", "status", "bridges", "--kubeconfig", file.path().to_str().unwrap()];
+        crate::server::run(nave().args(common).args(more))
+    };
+    assert!(status(&["--context", "here"]).unwrap().contains("step 1 of 2: Updating"));
+    let said = status(&[]).unwrap_err();
+    assert!(said.contains(&format!("PlacementPolicy {}/bridges", server.namespace)), "{said}");
+    let said = status(&["--context", "nowhere"]).unwrap_err();
+    assert!(said.contains("nowhere"), "{said}");
+}
+
+#[test]
+fn api_plan_reads_the_standard_input_and_shows_a_table() {
+    let mut bridges = policy("1");
+    bridges["metadata"].as_object_mut().unwrap().remove("namespace");
+    let mut ready = version("1", "1");
+    ready["metadata"].as_object_mut().unwrap().remove("namespace");
+    let objects = [cluster("bridge-a", "True"), cluster("bridge-b", "False"), ready, bridges];
+    let documents = objects.map(|object| serde_yaml::to_string(&object).unwrap()).join("---\n");
+    let plan = |more: &[&str]| {
+        let mut command = nave();
+        command.args(["plan", "-f", "-", "--at", "2026-11-24T12:00:00Z"]).args(more);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(documents.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let document: Value = serde_json::from_str(&plan(&["-n", "bridges-ns", "-o", "json"])).unwrap();
+    assert_eq!(document["policies"]["bridges-ns/bridges"]["tell"], json!(["bridge-a"]));
+    let table = plan(&["-n", "bridges-ns"]);
+    for part in [
+        "bridges-ns/bridges: version 1, step 1 of 2: Updating",
+        "1 in flight",
+        "bridge-a",
+        "bridge-b",
+        "Connected",
+    ] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert!(plan(&[]).contains("default/bridges"), "without a namespace objects are of the default one");
+}
