@@ -29,3 +29,7 @@ mod publish;
 mod server;
 #[path = "api/signatures.rs"]
 mod signatures;
+#[path = "api/steer.rs"]
+mod steer;
+#[path = "api/watch.rs"]
+mod watch;

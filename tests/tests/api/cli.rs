@@ -7,7 +7,7 @@ use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
 };
-use nave_crds::{EdgeCluster, PlacementPolicy, join_token::JoinToken};
+use nave_crds::{EdgeCluster, ModelVersion, PlacementPolicy, join_token::JoinToken};
 use serde_json::{Value, json};
 
 use crate::server::Server;
@@ -131,13 +131,28 @@ async fn api_accept_and_revoke_say_what_became_of_each() {
 
 /// A policy whose status says what the hub would say.
 pub(crate) async fn make_policy(server: &Server, status: Value) -> Api<PlacementPolicy> {
+    let policies = make_new_policy(server).await;
+    set_status(&policies, status).await;
+    policies
+}
+
+/// A version of the policy's model.
+pub(crate) async fn make_version(server: &Server, name: &str, version: &str) -> Api<ModelVersion> {
+    let versions: Api<ModelVersion> = Api::namespaced(server.client.clone(), &server.namespace);
+    let spec = json!({"model": "defects", "version": version, "source": {"s3": {"bucket": "models", "prefix": version}}});
+    let object = ModelVersion::new(name, serde_json::from_value(spec).unwrap());
+    versions.create(&PostParams::default(), &object).await.unwrap();
+    versions
+}
+
+/// A policy that no hub has looked at.
+pub(crate) async fn make_new_policy(server: &Server) -> Api<PlacementPolicy> {
     let policies: Api<PlacementPolicy> = Api::namespaced(server.client.clone(), &server.namespace);
     let policy = json!({
         "apiVersion": "nave.dev/v1alpha1", "kind": "PlacementPolicy", "metadata": {"name": "bridges"},
         "spec": {"model": {"name": "defects", "version": "2"}, "rollout": {"steps": [{"clusters": 1, "approval": true}]}}
     });
     policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
-    set_status(&policies, status).await;
     policies
 }
 
@@ -192,6 +207,7 @@ async fn api_rollout_verbs_write_what_the_planner_reads() {
     rollout("retry").unwrap();
     assert_ne!(annotation("nave.dev/retry").await.unwrap(), first);
 
+    make_version(&server, "defects-1", "1").await;
     rollout("undo").unwrap();
     assert_eq!(policies.get("bridges").await.unwrap().spec.model.version, "1");
     assert!(rollout("undo").unwrap_err().contains("names version 1 already"));

@@ -1,10 +1,6 @@
 //! Flags of `kubectl nave`, each by what it does to an answer.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    process::{ExitStatus, Stdio},
-};
+use std::{io::Write as _, process::Stdio};
 
 use kube::{
     Api, ResourceExt as _,
@@ -14,77 +10,11 @@ use nave_crds::PlacementPolicy;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{make_policy, run_in, set_status},
+    cli::{make_policy, make_version, run_in, set_status},
     live::Fleet,
     plan::{cluster, policy, version},
     server::{Server, nave},
 };
-
-/// `rollout status --watch`, while the hub's part is played.
-struct Watching {
-    process: std::process::Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Watching {
-    fn start(server: &Server) -> Self {
-        let mut command = nave();
-        command.args(["rollout", "status", "bridges", "-n", &server.namespace, "-w"]);
-        command.env("KUBECONFIG", &server.kubeconfig).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, lines }
-    }
-
-    /// Reads on until a line says this.
-    fn shows(mut self, text: &str) -> Self {
-        assert!(self.lines.any(|line| line.unwrap().contains(text)), "no line says {text}");
-        self
-    }
-
-    fn end(mut self) -> (ExitStatus, String) {
-        let status = self.process.wait().unwrap();
-        let mut said = String::new();
-        self.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status, said)
-    }
-}
-
-#[tokio::test]
-async fn api_a_rollout_is_watched_to_its_end_or_for_a_time() {
-    let server = Server::start().await;
-    let mut status = run_in("Rolling", "AwaitingApproval");
-    status["waitingOn"] = json!([{"rule": "Approval", "clusters": ["a", "b"], "count": 12}]);
-    let policies = make_policy(&server, status).await;
-    let named = format!("PlacementPolicy {}/bridges", server.namespace);
-    let arguments = ["rollout", "status", "bridges", "-n", &server.namespace, "--watch", "--timeout", "1s"];
-    let said = server.nave(&arguments).unwrap_err();
-    let expected =
-        format!("{named} is not complete after 1s: step 1 of 2: AwaitingApproval, Approval a, b and 10 more");
-    assert!(said.contains(&expected), "{said}");
-
-    for (phase, state, code, why) in [
-        ("Complete", "Complete", 0, ""),
-        ("RolledBack", "RolledBack", 1, "was rolled back"),
-        ("Rolling", "FailureBudget", 1, "was stopped by its failure budget"),
-    ] {
-        set_status(&policies, run_in("Rolling", "Updating")).await;
-        let watching = Watching::start(&server);
-        let watching = tokio::task::spawn_blocking(|| watching.shows("step 1 of 2: Updating")).await.unwrap();
-        set_status(&policies, run_in(phase, state)).await;
-        let shows = format!("step 1 of 2: {state}");
-        let (status, said) = tokio::task::spawn_blocking(move || watching.shows(&shows).end()).await.unwrap();
-        assert_eq!(status.code(), Some(code), "{state}: {said}");
-        assert!(why.is_empty() || said.contains(&format!("{named} {why}")), "{said}");
-    }
-
-    set_status(&policies, run_in("Rolling", "Updating")).await;
-    let watching = Watching::start(&server);
-    let watching = tokio::task::spawn_blocking(|| watching.shows("Updating")).await.unwrap();
-    policies.delete("bridges", &kube::api::DeleteParams::default()).await.unwrap();
-    let (status, said) = tokio::task::spawn_blocking(|| watching.end()).await.unwrap();
-    assert!(status.code() == Some(1) && said.contains(&format!("{named} was deleted")), "{said}");
-}
 
 #[tokio::test]
 async fn api_steering_verbs_take_a_step_and_a_version_and_answer_in_json() {
@@ -118,6 +48,7 @@ async fn api_steering_verbs_take_a_step_and_a_version_and_answer_in_json() {
     assert_eq!((&status["generation"], &status["model"]["version"]), (&json!(1), &json!("2")));
     assert_eq!(done("pause", &[]), "paused");
     assert_eq!(done("resume", &[]), "resumed");
+    make_version(&server, "zero", "0").await;
     assert_eq!(done("undo", &["--to-version", "0"]), "moves from 2 back to 0");
     assert_eq!(policies.get("bridges").await.unwrap().spec.model.version, "0");
     let said = rollout("undo", &["--to-version", "0"]).unwrap_err();
@@ -169,22 +100,20 @@ async fn api_explain_and_live_plans_are_of_the_moment_that_is_asked_for() {
 async fn api_a_context_is_the_one_that_was_named() {
     let server = Server::start().await;
     make_policy(&server, run_in("Rolling", "Updating")).await;
-    let text = fs::read_to_string(&server.kubeconfig).unwrap();
-    let mut config: Value = serde_yaml::from_str(&text).unwrap();
-    let mut here = config["contexts"][0].clone();
-    here["name"] = "here".into();
-    here["context"]["namespace"] = server.namespace.clone().into();
-    let mut elsewhere = config["clusters"][0].clone();
-    elsewhere["name"] = "elsewhere".into();
-    elsewhere["cluster"]["server"] = "https://127.0.0.1:1".into();
-    let mut there = here.clone();
-    there["name"] = "there".into();
-    there["context"]["cluster"] = "elsewhere".into();
-    config["clusters"].as_array_mut().unwrap().push(elsewhere);
-    config["contexts"].as_array_mut().unwrap().extend([here, there]);
-    config["current-context"] = "there".into();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), serde_yaml::to_string(&config).unwrap()).unwrap();
+    let file = server.kubeconfig_but(|config| {
+        let mut here = config["contexts"][0].clone();
+        here["name"] = "here".into();
+        here["context"]["namespace"] = server.namespace.clone().into();
+        let mut elsewhere = config["clusters"][0].clone();
+        elsewhere["name"] = "elsewhere".into();
+        elsewhere["cluster"]["server"] = "https://127.0.0.1:1".into();
+        let mut there = here.clone();
+        there["name"] = "there".into();
+        there["context"]["cluster"] = "elsewhere".into();
+        config["clusters"].as_array_mut().unwrap().push(elsewhere);
+        config["contexts"].as_array_mut().unwrap().extend([here, there]);
+        config["current-context"] = "there".into();
+    });
 
     let status = |more: &[&str]| {
         let common = ["rollout", "status", "bridges", "--kubeconfig", file.path().to_str().unwrap()];

@@ -6,7 +6,11 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::{
+        core::v1::Namespace,
+        rbac::v1::{Role, RoleBinding},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -15,7 +19,7 @@ use kube::{
 };
 use nave_tests::{ControlPlane, ControlPlaneSettings, Kubectl, S3Server, Tools};
 use object_store::ObjectStoreExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) struct Server {
     pub(crate) client: Client,
@@ -69,6 +73,30 @@ impl Server {
             Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         }
+    }
+
+    /// A kubeconfig that differs from this server's.
+    pub(crate) fn kubeconfig_but(&self, change: impl FnOnce(&mut Value)) -> tempfile::NamedTempFile {
+        let mut config = serde_yaml::from_str(&std::fs::read_to_string(&self.kubeconfig).unwrap()).unwrap();
+        change(&mut config);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), serde_yaml::to_string(&config).unwrap()).unwrap();
+        file
+    }
+
+    /// A kubeconfig of somebody who may do this in this test's namespace and nothing else.
+    pub(crate) async fn kubeconfig_of(&self, name: &str, rules: Value) -> tempfile::NamedTempFile {
+        let role = json!({"metadata": {"name": name}, "rules": rules});
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+        });
+        let roles: Api<Role> = Api::namespaced(self.client.clone(), &self.namespace);
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), &self.namespace);
+        roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+        bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+        self.kubeconfig_but(|config| config["users"][0]["user"]["as"] = name.into())
     }
 
     /// What `kubectl nave` prints; what it complains of is the error.

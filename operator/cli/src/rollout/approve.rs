@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::Args;
 use nave_crds::{APPROVE_ANNOTATION, PlacementPolicy, StepState, view::Approval};
 
-use super::Target;
+use super::{Target, is_behind, planned};
 use crate::connection::Connection;
 
 /// Approve a rollout's step, and those before it
@@ -17,7 +17,7 @@ use crate::connection::Connection;
 pub(crate) struct Approve {
     #[command(flatten)]
     target: Target,
-    /// Which step, from 1; otherwise the one that the rollout is in
+    /// Which step, from 1; otherwise the one that the rollout is in, once the hub has looked at the policy's latest change
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     step: Option<i32>,
 }
@@ -27,9 +27,10 @@ impl Approve {
         let mut steered = self.target.fetch(connection).await?;
         let index = match self.step {
             Some(step) => step,
-            None => current_step(&steered.policy).map_err(|why| anyhow!("{} {why}", steered.named()))?,
+            None => current_step(&steered.policy, &steered.named())?,
         };
-        if let Some(of) = step_count(&steered.policy).filter(|of| index > *of) {
+        let of = planned(&steered.policy, Vec::new())?.step.of;
+        if index > of {
             bail!("{} has no step {index}: it has {of}", steered.named());
         }
         let approval = Approval { index, generation: steered.generation()? };
@@ -38,19 +39,18 @@ impl Approve {
     }
 }
 
-fn current_step(policy: &PlacementPolicy) -> Result<i32, &'static str> {
-    let step = policy
-        .status
-        .as_ref()
-        .and_then(|status| status.step.as_ref())
-        .ok_or("has no rollout yet: name the step with --step")?;
+/// The step that the rollout of the present spec is in.
+fn current_step(policy: &PlacementPolicy, named: &str) -> anyhow::Result<i32> {
+    let Some((status, step)) =
+        policy.status.as_ref().and_then(|status| Some((status, status.step.as_ref()?)))
+    else {
+        bail!("{named} has no rollout yet: name the step with --step");
+    };
+    if is_behind(status, policy) {
+        bail!("{named}: the hub has not looked at its latest change yet: name the step with --step");
+    }
     if step.state == StepState::Complete {
-        return Err("is complete: nothing waits for approval");
+        bail!("{named} is complete: nothing waits for approval");
     }
     Ok(step.index)
-}
-
-/// As the hub counts them, with the final step that it may add; None before it has.
-fn step_count(policy: &PlacementPolicy) -> Option<i32> {
-    policy.status.as_ref()?.step.as_ref().map(|step| step.of)
 }

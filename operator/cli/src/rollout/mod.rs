@@ -6,8 +6,9 @@ mod resume;
 mod retry;
 mod status;
 mod undo;
+mod watch;
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
@@ -15,13 +16,15 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use nave_crds::PlacementPolicy;
+use nave_crds::{ModelVersion, PlacementPolicy, PlacementPolicyStatus};
+use nave_operator_plan::{PolicyKey, PolicyReport, World, plan};
 use serde::Serialize;
 
 use crate::{
     connection::{Connected, Connection},
     failure,
     output::{self, Format},
+    time::now,
 };
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +104,20 @@ pub(crate) async fn fetch_policy(
             Err(failure::said(error)).with_context(|| format!("reading PlacementPolicy {namespace}/{name}"))
         }
     }
+}
+
+/// Whether the hub has yet to look at the latest change: the status tells of the spec before.
+fn is_behind(status: &PlacementPolicyStatus, policy: &PlacementPolicy) -> bool {
+    status.observed_generation < policy.metadata.generation
+}
+
+/// What the hub's planner makes of a policy's spec where no fleet and no run is in question.
+fn planned(policy: &PlacementPolicy, versions: Vec<ModelVersion>) -> anyhow::Result<Arc<PolicyReport>> {
+    let key = PolicyKey::of(policy);
+    let alone = Arc::new(PlacementPolicy { status: None, ..policy.clone() });
+    let world = World::new([], versions.into_iter().map(Arc::new), [alone], []);
+    let mut planned = plan(&world, now());
+    planned.report.policies.remove(&key).ok_or_else(|| anyhow!("the planner knows no PlacementPolicy {key}"))
 }
 
 impl Steered {

@@ -2,15 +2,13 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::Args;
-use futures::StreamExt as _;
 use jiff::SignedDuration;
-use kube::{Api, runtime::watcher};
-use nave_crds::{PlacementPolicy, PlacementPolicyStatus, StepState, WaitingOn};
+use nave_crds::{PlacementPolicy, PlacementPolicyStatus, WaitingOn};
 use serde_json::json;
 
-use super::Target;
+use super::{Target, is_behind, watch::watch};
 use crate::{
     connection::Connection,
     output::{self, Format},
@@ -23,7 +21,7 @@ use crate::{
 pub(crate) struct Status {
     #[command(flatten)]
     target: Target,
-    /// Go on showing changes until it is complete (exit code 0), or stopped or rolled back (1)
+    /// Go on showing changes until it is complete (exit code 0), or stopped or rolled back (1); a lost connection is made anew
     #[arg(short, long)]
     watch: bool,
     /// With --watch: give up after this time
@@ -47,31 +45,6 @@ impl Status {
     }
 }
 
-/// Shows every change, until the end; `policy` is what was seen last.
-async fn watch(
-    api: Api<PlacementPolicy>,
-    name: &str,
-    named: &str,
-    policy: &mut PlacementPolicy,
-    format: Format,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let mut changes = std::pin::pin!(watcher::watch_object(api, name));
-    let mut shown = None;
-    while let Some(change) = changes.next().await {
-        *policy = change?.ok_or_else(|| anyhow!("{named} was deleted"))?;
-        if shown != policy.status {
-            write(policy, format, out)?;
-            out.flush()?;
-        }
-        if let Some(ended) = end(policy) {
-            return ended.map_err(|why| anyhow!("{named} {why}"));
-        }
-        shown.clone_from(&policy.status);
-    }
-    bail!("the API server ended the watch of {named}")
-}
-
 /// Where it stands and what it waits for, in a few words.
 fn standing(policy: &PlacementPolicy) -> String {
     let Some(status) = &policy.status else { return ": the hub has not looked at it yet".to_owned() };
@@ -84,27 +57,8 @@ fn standing(policy: &PlacementPolicy) -> String {
     step.into_iter().chain(waits).collect()
 }
 
-/// Whether the rollout of the present generation is over, and how.
-fn end(policy: &PlacementPolicy) -> Option<Result<(), &'static str>> {
-    let status = policy.status.as_ref()?;
-    if status.observed_generation < policy.metadata.generation {
-        return None;
-    }
-    match status.step.as_ref()?.state {
-        StepState::Complete => Some(Ok(())),
-        StepState::RolledBack => Some(Err("was rolled back")),
-        StepState::FailureBudget => Some(Err("was stopped by its failure budget")),
-        StepState::Paused
-        | StepState::RollingBack
-        | StepState::Prefetching
-        | StepState::Updating
-        | StepState::Waiting
-        | StepState::Soaking
-        | StepState::AwaitingApproval => None,
-    }
-}
-
-fn write(policy: &PlacementPolicy, format: Format, out: &mut dyn Write) -> anyhow::Result<()> {
+/// The answer of one moment.
+pub(super) fn write(policy: &PlacementPolicy, format: Format, out: &mut dyn Write) -> anyhow::Result<()> {
     match format {
         Format::Json => output::json(
             out,
@@ -127,7 +81,7 @@ fn write_table(policy: &PlacementPolicy, out: &mut dyn Write) -> std::io::Result
     let Some(status) = &policy.status else {
         return writeln!(out, "  the hub has not looked at it yet");
     };
-    if status.observed_generation < policy.metadata.generation {
+    if is_behind(status, policy) {
         writeln!(out, "  the hub has not looked at its latest change yet")?;
     }
     write_status(status, out)
@@ -171,7 +125,7 @@ fn write_status(status: &PlacementPolicyStatus, out: &mut dyn Write) -> std::io:
 }
 
 /// A rule, until when, and whom it holds up.
-pub(crate) fn waiting_cells(waiting: &WaitingOn) -> [String; 3] {
+fn waiting_cells(waiting: &WaitingOn) -> [String; 3] {
     let shown = waiting.clusters.join(", ");
     let more = waiting.count.unwrap_or(0) - i64::try_from(waiting.clusters.len()).unwrap_or(0);
     let clusters = if more > 0 { format!("{shown} and {more} more") } else { shown };
@@ -183,14 +137,14 @@ pub(crate) fn waiting_cells(waiting: &WaitingOn) -> [String; 3] {
 mod tests {
     use super::*;
 
-    fn policy(state: &str, observed: i64) -> PlacementPolicy {
+    fn policy() -> PlacementPolicy {
         serde_json::from_value(json!({
             "apiVersion": "nave.dev/v1alpha1", "kind": "PlacementPolicy",
             "metadata": {"name": "bridges", "namespace": "vision", "generation": 2},
             "spec": {"model": {"name": "defects", "version": "2"}},
             "status": {
-                "observedGeneration": observed,
-                "step": {"index": 1, "of": 2, "state": state},
+                "observedGeneration": 1,
+                "step": {"index": 1, "of": 2, "state": "Soaking"},
                 "clusters": {"matched": 4, "selected": 3, "prefetched": 3, "updated": 2, "serving": 1, "failed": 0, "deferred": 1},
                 "previousVersion": "1",
                 "waitingOn": [
@@ -205,7 +159,7 @@ mod tests {
     #[test]
     fn a_rollout_is_shown_with_what_it_waits_for() {
         let mut out = Vec::new();
-        write_table(&policy("Soaking", 1), &mut out).unwrap();
+        write_table(&policy(), &mut out).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
         bridges: defects 2
           the hub has not looked at its latest change yet
@@ -216,13 +170,5 @@ mod tests {
           Connected   -                      a12
           Soak        2026-11-24T12:10:00Z   b7 and 2 more
         ");
-    }
-
-    #[test]
-    fn only_the_present_generation_ends_a_watch() {
-        assert_eq!(end(&policy("Complete", 2)), Some(Ok(())));
-        assert_eq!(end(&policy("Complete", 1)), None);
-        assert_eq!(end(&policy("Soaking", 2)), None);
-        assert_eq!(end(&policy("RolledBack", 2)), Some(Err("was rolled back")));
     }
 }

@@ -2,16 +2,21 @@
 
 use std::io::Write;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use kube::api::Patch;
-use nave_crds::PlacementPolicyStatus;
+use kube::{
+    Api,
+    api::{ListParams, Patch},
+};
+use nave_crds::{ModelVersion, PlacementPolicyStatus, view::conditions};
 use serde_json::json;
 
-use super::Target;
-use crate::connection::Connection;
+use super::{Steered, Target, planned};
+use crate::{connection::Connection, status::list};
 
 /// Undo a rollout: the policy names its previous version again, and rolls that out
+///
+/// Refused where no ModelVersion in the policy's namespace is that version, or where it is withdrawn.
 #[derive(Debug, Args)]
 pub(crate) struct Undo {
     #[command(flatten)]
@@ -32,6 +37,8 @@ impl Undo {
         if version == current {
             bail!("{} names version {version} already", steered.named());
         }
+        let cannot = || format!("{} cannot go back to version {version}", steered.named());
+        require_version(&steered, &version).await.with_context(cannot)?;
         // The test makes two who undo at once not undo each other.
         let patch = json!([
             {"op": "test", "path": "/spec/model/version", "value": current},
@@ -39,6 +46,27 @@ impl Undo {
         ]);
         steered.patch(&Patch::Json::<()>(serde_json::from_value(patch)?)).await?;
         steered.say(&format!("moves from {current} back to {version}"), out)
+    }
+}
+
+/// Fails where the hub would find no such version of the policy's model, or one that is withdrawn: nobody would be told it.
+async fn require_version(steered: &Steered, version: &str) -> anyhow::Result<()> {
+    let Steered { api, policy, namespace, .. } = steered;
+    let of_namespace: Api<ModelVersion> = Api::namespaced(api.clone().into_client(), namespace);
+    let mut known = list(of_namespace, &ListParams::default(), "ModelVersions").await?;
+    let mut after = policy.clone();
+    after.spec.model.version = version.to_owned();
+    let model = &after.spec.model;
+    known.retain(|one| (&one.spec.model, &one.spec.version) == (&model.name, &model.version));
+    if known.is_empty() {
+        bail!("no ModelVersion in {namespace} is version {version} of model {}", model.name);
+    }
+    // Of several that claim to be this version the hub knows which one counts.
+    let report = planned(&after, known)?;
+    match report.conditions.iter().find(|one| one.type_ == conditions::DEGRADED && one.reason == "Withdrawn")
+    {
+        Some(withdrawn) => bail!("{}", withdrawn.message),
+        None => Ok(()),
     }
 }
 
