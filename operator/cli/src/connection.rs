@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 /// Where the hub and its CA, tokens and Leases live unless it was installed elsewhere.
@@ -49,17 +49,36 @@ impl Connection {
 
     async fn config(&self) -> anyhow::Result<Config> {
         let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
-        if let Some(path) = &self.kubeconfig {
-            let kubeconfig = Kubeconfig::read_from(path)?;
-            return Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?);
+        let kubeconfig = match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let error = match kubeconfig {
+            Ok(kubeconfig) => {
+                let contexts = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+                match Config::from_custom_kubeconfig(kubeconfig, &options).await {
+                    Ok(config) => return Ok(config),
+                    Err(error) => unknown_context(error, contexts),
+                }
+            }
+            Err(error) => error.into(),
+        };
+        // In a pod there is none, and the ServiceAccount does, unless a file or a context was asked for by name.
+        if self.kubeconfig.is_some() || self.context.is_some() {
+            return Err(error);
         }
-        match Config::from_kubeconfig(&options).await {
-            Ok(config) => Ok(config),
-            // In a pod there is none, and the ServiceAccount does, unless a context was asked for by name.
-            Err(error) if self.context.is_some() => Err(error.into()),
-            Err(error) => Config::incluster().map_err(|_| error.into()),
-        }
+        Config::incluster().map_err(|_| error)
     }
+}
+
+/// Says which contexts there are where the one that was asked for is not among them.
+fn unknown_context(error: KubeconfigError, mut contexts: Vec<String>) -> anyhow::Error {
+    let KubeconfigError::LoadContext(name) = &error else { return error.into() };
+    contexts.sort_unstable();
+    if contexts.is_empty() {
+        return anyhow::anyhow!("no context is called {name}: there is none at all");
+    }
+    anyhow::anyhow!("no context is called {name}; there are: {}", contexts.join(", "))
 }
 
 impl Connected {

@@ -94,6 +94,11 @@ async fn api_explain_and_live_plans_are_of_the_moment_that_is_asked_for() {
     assert_eq!(document["difference"]["policies"].get(&key), None, "{}", document["difference"]);
     let table = server.nave(&plan).unwrap();
     assert!(table.contains(&key) && table.contains(a.as_str().unwrap()), "{table}");
+    assert!(
+        table.ends_with("\nNo files were given to compare with: this is what the hub does next.\n"),
+        "{table}"
+    );
+    assert!(!table.contains("Applying"), "{table}");
 }
 
 #[tokio::test]
@@ -123,7 +128,14 @@ async fn api_a_context_is_the_one_that_was_named() {
     let said = status(&[]).unwrap_err();
     assert!(said.contains(&format!("PlacementPolicy {}/bridges", server.namespace)), "{said}");
     let said = status(&["--context", "nowhere"]).unwrap_err();
-    assert!(said.contains("nowhere"), "{said}");
+    let mut there = vec!["here".to_owned(), "there".to_owned()];
+    server.kubeconfig_but(|config| there.push(config["contexts"][0]["name"].as_str().unwrap().to_owned()));
+    there.sort_unstable();
+    let expected = format!(
+        "error: reading the kubeconfig: no context is called nowhere; there are: {}\n",
+        there.join(", ")
+    );
+    assert_eq!(said, expected);
 }
 
 #[test]

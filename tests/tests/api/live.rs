@@ -1,6 +1,6 @@
 //! `kubectl nave plan --live` and `explain`: the hub's own planner on the objects that a real API server holds.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use kube::{
     Api, ResourceExt as _,
@@ -9,7 +9,7 @@ use kube::{
 use nave_crds::{EdgeCluster, ModelVersion, PlacementPolicy};
 use serde_json::{Value, json};
 
-use crate::server::Server;
+use crate::server::{Server, nave, run};
 
 /// Two connected clusters, a version that is ready, and a policy for them. The model's and the label's names are this
 /// test's own, so that no other test's policy has to do with them.
@@ -101,6 +101,52 @@ async fn api_a_live_plan_shows_what_applying_a_file_would_change() {
     assert!(table.contains(&format!("selected: + {b}")), "{table}");
     let live: Api<PlacementPolicy> = Api::namespaced(fleet.server.client.clone(), &fleet.server.namespace);
     assert_eq!(live.get("bridges").await.unwrap().spec.placement.number_of_clusters, Some(1));
+}
+
+#[tokio::test]
+async fn api_objects_without_a_namespace_go_where_an_apply_would_put_them() {
+    let fleet = Fleet::new().await;
+    let namespace = &fleet.server.namespace;
+    let mut policy = fleet.policy(2);
+    policy["metadata"].as_object_mut().unwrap().remove("namespace");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), policy.to_string()).unwrap();
+    let kubeconfig = fleet
+        .server
+        .kubeconfig_but(|config| config["contexts"][0]["context"]["namespace"] = namespace.clone().into());
+    let changed = |kubeconfig: &Path, more: &[&str]| -> Value {
+        let common = ["plan", "--live", "-o", "json", "-f", file.path().to_str().unwrap()];
+        let text = run(nave().args(common).args(more).env("KUBECONFIG", kubeconfig)).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["difference"]["policies"].clone()
+    };
+    let there = format!("{namespace}/bridges");
+    for (kubeconfig, more) in
+        [(kubeconfig.path(), &[][..]), (fleet.server.kubeconfig.as_path(), &["-n", namespace.as_str()])]
+    {
+        let changed = changed(kubeconfig, more);
+        assert_eq!(changed[&there]["before"]["target"], "1", "{more:?}: {changed}");
+    }
+    let changed = changed(kubeconfig.path(), &["-n", "elsewhere"]);
+    assert_eq!(changed.get(&there), None, "{changed}");
+    let elsewhere = &changed["elsewhere/bridges"];
+    assert_eq!((elsewhere.get("before"), &elsewhere["after"]["target"]), (None, &json!("1")), "{changed}");
+}
+
+#[tokio::test]
+async fn api_a_live_plan_without_files_is_of_all_namespaces_or_of_the_one_that_is_named() {
+    let (one, other) = (Fleet::new().await, Fleet::new().await);
+    let [key, other_key] = [&one, &other].map(|fleet| format!("{}/bridges", fleet.server.namespace));
+    let plan = |more: &[&str]| one.server.nave_json(&[&["plan", "--live"][..], more].concat());
+    let all = plan(&[]);
+    assert!(all["policies"].get(&key).is_some() && all["policies"].get(&other_key).is_some(), "{all}");
+    let named = plan(&["-n", &one.server.namespace]);
+    let keys: Vec<&String> = named["policies"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, [&key]);
+    assert_eq!(named["policies"][&key]["selected"], all["policies"][&key]["selected"]);
+    let table = one.server.nave(&["plan", "--live", "-n", &one.server.namespace]).unwrap();
+    assert!(table.contains(&key) && !table.contains(&other_key), "{table}");
+    let table = one.server.nave(&["plan", "--live", "-n", "empty"]).unwrap();
+    assert!(table.contains("No policies."), "{table}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What `kubectl nave plan` and its sisters do with what is wrong: each is named, with object and field, and an exit code.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write as _, path::Path, process::Stdio};
 
 use serde_json::json;
 
@@ -29,6 +29,20 @@ fn api_what_is_wrong_in_a_file_is_named() {
     let error = plan(&[Path::new("/nowhere.yaml")], "2026-11-24T12:00:00Z").unwrap_err();
     assert!(error.contains("/nowhere.yaml"), "{error}");
     assert!(plan(&[], "2026-11-24T12:00:00Z").unwrap_err().contains("--filename"));
+}
+
+#[test]
+fn api_what_is_wrong_on_the_standard_input_is_named() {
+    let mut bad = policy("1");
+    bad["spec"]["rollout"]["maxConcurrent"] = 0.into();
+    let mut command = nave();
+    command.args(["plan", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(bad.to_string().as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = "error: standard input: PlacementPolicy vision/bridges: spec.rollout.maxConcurrent: ";
+    assert!(!output.status.success() && said.starts_with(expected), "{said}");
 }
 
 /// What a verb that cannot be run says, and its exit code: 2 for arguments that are none, as kubectl and clap have it.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::admission::Admission;
 
-/// Where objects without a namespace belong, as `kubectl apply` has it.
+/// Where objects without a namespace belong unless another is named, as `kubectl apply` has it.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// The objects of some files; of two with one name the later counts.
@@ -34,12 +34,13 @@ pub(crate) struct Documents {
 impl Documents {
     /// Reads one file; `-` is the standard input.
     pub(super) fn read(&mut self, file: &Path, namespace: Option<&str>) -> anyhow::Result<()> {
-        let text = if file == Path::new("-") {
-            std::io::read_to_string(std::io::stdin()).context("reading the standard input")?
+        let (named, text) = if file == Path::new("-") {
+            ("standard input".to_owned(), std::io::read_to_string(std::io::stdin()))
         } else {
-            std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?
+            (file.display().to_string(), std::fs::read_to_string(file))
         };
-        self.take_text(&text, namespace).with_context(|| file.display().to_string())
+        let text = text.with_context(|| format!("reading {named}"))?;
+        self.take_text(&text, namespace).context(named)
     }
 
     fn take_text(&mut self, text: &str, namespace: Option<&str>) -> anyhow::Result<()> {
