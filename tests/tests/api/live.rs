@@ -97,8 +97,14 @@ async fn api_a_live_plan_shows_what_applying_a_file_would_change() {
     assert_eq!(difference["policies"][&key]["selected"], json!({"added": [b], "removed": []}));
     assert_eq!(difference["clusters"][b][0]["before"], json!([]));
     assert_eq!(difference["clusters"][b][0]["after"], json!(["Serve 1"]));
+    let others = format!(
+        "---\n{}\n---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: n}}}}\n",
+        fleet.policy(2)
+    );
+    fs::write(file.path(), others).unwrap();
     let table = fleet.server.nave(&["plan", "--live", "--filename", path]).unwrap();
     assert!(table.contains(&format!("selected: + {b}")), "{table}");
+    assert!(table.ends_with("Left out, because a plan does not read them: Namespace.\n"), "{table}");
     let live: Api<PlacementPolicy> = Api::namespaced(fleet.server.client.clone(), &fleet.server.namespace);
     assert_eq!(live.get("bridges").await.unwrap().spec.placement.number_of_clusters, Some(1));
 }

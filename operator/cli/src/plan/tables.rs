@@ -67,7 +67,16 @@ pub(crate) fn write_policy(
             wait.and_then(|wait| wait.until).map(|until| until.to_string()).unwrap_or_default(),
         ]);
     }
-    if table.is_empty() { Ok(()) } else { table.write(out, "  ") }
+    if !table.is_empty() {
+        table.write(out, "  ")?;
+    }
+    // Once for each rule: it may hold up thousands.
+    for wait in &report.waiting_on {
+        if let Some(message) = &wait.message {
+            writeln!(out, "  waits for {:?}: {message}", wait.rule)?;
+        }
+    }
+    Ok(())
 }
 
 /// The selected first, then the candidates, each by rank.
@@ -152,4 +161,46 @@ fn write_moves(what: &str, moves: &Moves, out: &mut dyn Write) -> std::io::Resul
         writeln!(out, "    {what}: - {}", moves.removed.join(", "))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nave_operator_plan::{World, plan};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_rule_has_to_say_is_said_once() {
+        let cluster = |name: &str| {
+            let connected = json!({"type": "Connected", "status": "True", "reason": "Session", "message": "",
+                "lastTransitionTime": "2026-11-24T09:00:00Z"});
+            let object = json!({"metadata": {"name": name}, "spec": {"accepted": true}, "status": {"conditions": [connected]}});
+            Arc::new(serde_json::from_value(object).unwrap())
+        };
+        let policy = json!({
+            "metadata": {"namespace": "vision", "name": "bridges", "generation": 1},
+            "spec": {"model": {"name": "defects", "version": "2"}},
+        });
+        let policy = Arc::new(serde_json::from_value(policy).unwrap());
+        let world = World::new([cluster("site-a"), cluster("site-b")], [], [policy], []);
+        let planned = plan(&world, "2026-11-24T10:00:00Z".parse().unwrap());
+        let mut out = Vec::new();
+        write_policy(
+            &PolicyKey::new("vision", "bridges"),
+            planned.report.policies.values().next().unwrap(),
+            &mut out,
+        )
+        .unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        let (_, table) = shown.split_once("Conflicted=False None\n").unwrap();
+        insta::assert_snapshot!(table, @"
+        CLUSTER   RANK   STATE     TOLD NOW   WAITS FOR      UNTIL
+        site-a    1      Waiting   -          ModelVersion   -
+        site-b    2      Waiting   -          ModelVersion   -
+        waits for ModelVersion: no ModelVersion in vision is version 2 of model defects
+        ");
+    }
 }

@@ -51,8 +51,9 @@ fn standing(policy: &PlacementPolicy) -> String {
     let step = status.step.as_ref();
     let step = step.map(|step| format!(": step {} of {}: {:?}", step.index, step.of, step.state));
     let waits = status.waiting_on.iter().map(|waiting| {
-        let [rule, _, clusters] = waiting_cells(waiting);
-        format!(", {rule} {clusters}")
+        let [rule, _, clusters, message] = waiting_cells(waiting);
+        let message = if message.is_empty() { message } else { format!(" ({message})") };
+        format!(", {rule} {clusters}{message}")
     });
     step.into_iter().chain(waits).collect()
 }
@@ -108,7 +109,7 @@ fn write_status(status: &PlacementPolicyStatus, out: &mut dyn Write) -> std::io:
         writeln!(out, "  previous version: {previous}")?;
     }
     if !status.waiting_on.is_empty() {
-        let mut table = TextTable::new(["WAITS FOR", "UNTIL", "CLUSTERS"]);
+        let mut table = TextTable::new(["WAITS FOR", "UNTIL", "CLUSTERS", "MESSAGE"]);
         for waiting in &status.waiting_on {
             table.row(waiting_cells(waiting));
         }
@@ -124,13 +125,14 @@ fn write_status(status: &PlacementPolicyStatus, out: &mut dyn Write) -> std::io:
     Ok(())
 }
 
-/// A rule, until when, and whom it holds up.
-fn waiting_cells(waiting: &WaitingOn) -> [String; 3] {
+/// A rule, until when, whom it holds up, and what more there is to say.
+fn waiting_cells(waiting: &WaitingOn) -> [String; 4] {
     let shown = waiting.clusters.join(", ");
     let more = waiting.count.unwrap_or(0) - i64::try_from(waiting.clusters.len()).unwrap_or(0);
     let clusters = if more > 0 { format!("{shown} and {more} more") } else { shown };
     let until = waiting.until.as_ref().map(|until| until.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    [format!("{:?}", waiting.rule), until.unwrap_or_default(), clusters]
+    let message = waiting.message.clone().unwrap_or_default();
+    [format!("{:?}", waiting.rule), until.unwrap_or_default(), clusters, message]
 }
 
 #[cfg(test)]
@@ -148,6 +150,7 @@ mod tests {
                 "clusters": {"matched": 4, "selected": 3, "prefetched": 3, "updated": 2, "serving": 1, "failed": 0, "deferred": 1},
                 "previousVersion": "1",
                 "waitingOn": [
+                    {"rule": "Requirements", "clusters": ["c3"], "count": 1, "message": "c3: has no runtime triton"},
                     {"rule": "Connected", "clusters": ["a12"], "count": 1},
                     {"rule": "Soak", "clusters": ["b7"], "count": 3, "until": "2026-11-24T12:10:00Z"}
                 ]
@@ -166,9 +169,14 @@ mod tests {
           step 1 of 2: Soaking
           clusters: 4 matched, 3 selected, 3 prefetched, 2 updated, 1 serving, 0 failed, 1 deferred
           previous version: 1
-          WAITS FOR   UNTIL                  CLUSTERS
-          Connected   -                      a12
-          Soak        2026-11-24T12:10:00Z   b7 and 2 more
+          WAITS FOR      UNTIL                  CLUSTERS        MESSAGE
+          Requirements   -                      c3              c3: has no runtime triton
+          Connected      -                      a12             -
+          Soak           2026-11-24T12:10:00Z   b7 and 2 more   -
         ");
+        assert_eq!(
+            standing(&policy()),
+            ": step 1 of 2: Soaking, Requirements c3 (c3: has no runtime triton), Connected a12, Soak b7 and 2 more"
+        );
     }
 }
