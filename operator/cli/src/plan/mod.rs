@@ -26,7 +26,7 @@ use crate::{
 ///
 /// Reads EdgeClusters, ModelVersions, PlacementPolicies and ClusterAssignments, with their status, from YAML or JSON. Of two
 /// objects with one name the later counts, so the `objects` that `-o json` prints can be given back as a further file. Objects
-/// without a namespace belong to that of -n, else to `default`; with --live to the context's, as with `kubectl apply`.
+/// without a namespace belong to that of -n, else with --live to the context's, as with `kubectl apply`, else to `default`.
 #[derive(Debug, Args)]
 pub(crate) struct PlanVerb {
     /// Files with objects; - = the standard input
