@@ -108,6 +108,8 @@ fn candidate_change() -> impl Strategy<Value = String> {
         "load=6",
         "load=7",
         "load=9",
+        // Too far from the others for their scores to differ.
+        "load=900000000000",
         "load-",
         "region=a",
         "region=b",
@@ -148,6 +150,9 @@ fn ranking() -> impl Strategy<Value = String> {
         "{prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}",
         "{numberOfClusters: 3, prioritizers: [{by: Steady}]}",
         "{numberOfClusters: 3, spread: [{topologyKey: region}], prioritizers: [{by: Steady}, {by: Label, key: load, weight: 2}]}",
+        "{numberOfClusters: 5, spread: [{topologyKey: region, maxSkew: 2}, {topologyKey: line, whenUnsatisfiable: SelectAnyway}], prioritizers: [{by: Steady, weight: -1}, {by: Label, key: load}, {by: StorageAvailable, weight: -2}]}",
+        "{numberOfClusters: 3, spread: [{topologyKey: line}], prioritizers: [{by: StorageAvailable}, {by: Balance, weight: 3}]}",
+        "{numberOfClusters: 5}",
         "{numberOfClusters: 3, prioritizers: [{by: Steady}, {by: Label, key: load, weight: 2}]}",
         "{numberOfClusters: 4, prioritizers: [{by: Steady, weight: -1}, {by: Label, key: load}, {by: StorageAvailable, weight: -2}]}",
         "{numberOfClusters: 2, prioritizers: [{by: StorageAvailable, weight: 0}, {by: Label, key: load, weight: 0}]}",

@@ -31,6 +31,12 @@ pub(crate) enum Kind {
     Roomiest,
     /// The same, and one with more room takes another's place.
     Movable,
+    /// 100 of all clusters, spread over regions, those with the most room first.
+    Spread,
+    /// The same; none is told yet.
+    Untold,
+    /// The same as `Spread`, and one with more room takes another's place.
+    SpreadMovable,
     /// All for one model, each for the clusters of one region of ten.
     Neighbours,
     /// All for one model, each for 100 of all clusters, those with the most room first.
@@ -48,9 +54,28 @@ fn hundred(number: usize) -> Value {
     })
 }
 
+/// Of `Kind::Spread`.
+fn spread(more: &Value) -> Value {
+    json!({
+        "numberOfClusters": 100,
+        "spread": [{"topologyKey": "region", "maxSkew": 1}],
+        "prioritizers": [{"by": "StorageAvailable"}, more],
+    })
+}
+
 impl Kind {
     fn model(self, number: usize) -> String {
         format!("m{}", if matches!(self, Self::Neighbours | Self::Rivals) { 0 } else { number })
+    }
+
+    /// Whether some clusters are not chosen for others that are better.
+    pub(crate) fn is_of_the_best(self) -> bool {
+        self.is_by_room() || matches!(self, Self::Hundred | Self::Canary | Self::Rivals)
+    }
+
+    /// Whether those with the most room are chosen, and no other policy has them.
+    pub(crate) fn is_by_room(self) -> bool {
+        matches!(self, Self::Roomiest | Self::Movable | Self::Spread | Self::Untold | Self::SpreadMovable)
     }
 
     fn spec(self, number: usize) -> Value {
@@ -78,6 +103,12 @@ impl Kind {
                 "numberOfClusters": 100,
                 "prioritizers": [{"by": "StorageAvailable"}, {"by": "AcceleratorMemory", "weight": 2}],
             }}),
+            Self::Spread => json!({"placement": spread(&json!({"by": "AcceleratorMemory", "weight": 2}))}),
+            Self::Untold => json!({
+                "placement": spread(&json!({"by": "AcceleratorMemory", "weight": 2})),
+                "rollout": {"paused": true},
+            }),
+            Self::SpreadMovable => json!({"placement": spread(&json!({"by": "Steady", "weight": 5}))}),
             Self::Movable => json!({"placement": {
                 "numberOfClusters": 100,
                 "prioritizers": [{"by": "StorageAvailable"}, {"by": "Steady", "weight": 5}],

@@ -6,7 +6,7 @@
 mod fleet;
 mod table;
 
-use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, hint::black_box, path::Path, sync::Arc, time::Duration};
 
 use criterion::{BenchmarkId, Criterion};
 use fleet::Kind;
@@ -55,6 +55,9 @@ fn one_change(criterion: &mut Criterion) {
         (4, Kind::Canary, "for the best 100, ten told"),
         (4, Kind::Roomiest, "for the 100 with the most room"),
         (4, Kind::Movable, "for the 100 with the most room, Steady"),
+        (4, Kind::Spread, "for the 100 with the most room, spread"),
+        (4, Kind::Untold, "for the 100 with the most room, spread, none told"),
+        (4, Kind::SpreadMovable, "for the 100 with the most room, spread, Steady"),
         (10, Kind::Neighbours, "of one model, each for a region"),
         (5, Kind::Rivals, "of one model, each for 100 of those that are left"),
     ];
@@ -73,13 +76,13 @@ fn one_change(criterion: &mut Criterion) {
             Happening::VersionComesOrGoes,
         ];
         // Where everybody is chosen there is no bystander; and versions are the same to all kinds.
-        let some_wait = clusters > 100
-            && matches!(kind, Kind::Hundred | Kind::Canary | Kind::Roomiest | Kind::Movable | Kind::Rivals);
+        let some_wait = clusters > 100 && kind.is_of_the_best();
         let there = |change: &Happening| match change {
-            Happening::RoomGoesOrComes => matches!(kind, Kind::Roomiest | Kind::Movable),
+            Happening::RoomGoesOrComes => kind.is_by_room(),
+            Happening::Reports => kind != Kind::Untold,
             Happening::BystanderLeavesOrJoins => some_wait,
             Happening::IsCounted | Happening::VersionComesOrGoes => kind == Kind::Everywhere,
-            Happening::Reports | Happening::GoesOrComes | Happening::LeavesOrJoins => true,
+            Happening::GoesOrComes | Happening::LeavesOrJoins => true,
         };
         let changes = changes.into_iter().filter(there);
         for change in changes {
@@ -124,13 +127,16 @@ impl Settled {
         let world = fleet::settled(clusters, policies, kind);
         let mut planner = Planner::new(&world);
         planner.decide(fleet::start() + jiff::SignedDuration::from_hours(1));
-        let has_entry = |number: &usize, test: &dyn Fn(Action) -> bool| {
+        let report = planner.report(fleet::start() + jiff::SignedDuration::from_hours(1));
+        let selected: BTreeSet<&str> =
+            report.policies.values().flat_map(|policy| &policy.selected).map(|name| &**name).collect();
+        let is_chosen = |number: &usize| selected.contains(fleet::name(*number).as_str());
+        let is_told = |number: &usize| {
             let assignment = world.assignments().get(fleet::name(*number).as_str());
-            assignment
-                .is_some_and(|assignment| assignment.spec.entries.iter().any(|entry| test(entry.action)))
+            let mut entries = assignment.iter().flat_map(|assignment| &assignment.spec.entries);
+            entries.any(|entry| entry.action == Action::Serve)
         };
-        let is_chosen = |number: &usize| has_entry(number, &|_| true);
-        let told = (0..clusters).rev().find(|number| has_entry(number, &|action| action == Action::Serve));
+        let told = (0..clusters).rev().find(is_told);
         let chosen = (0..clusters).rev().find(is_chosen).unwrap();
         let bystander = (0..clusters).rev().find(|number| !is_chosen(number)).unwrap_or(chosen);
         Self { planner, world, chosen, told: told.unwrap_or(chosen), bystander, turn: 0 }

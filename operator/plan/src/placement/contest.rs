@@ -1,194 +1,271 @@
-//! Contest: the candidates of a policy that chooses some of them. Whom it told keeps their places; the others wait in one
-//! queue for each combination of domains, best first, so that whoever takes a place that becomes free is found among the
-//! queues' heads.
+//! Contest: the candidates of a policy that spreads those it chooses over domains. Whom it told keeps their places; the
+//! others wait in one queue for each combination of domains, so that whoever takes a place that becomes free is found among
+//! the queues' heads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    bands::{Band, Order, Seat, Standing, name},
     choose::{out_of_number, skewed},
     domains::{Domains, Signature},
     exclusion::Refusal,
     field::Unsettled,
     member::Place,
+    queue::Queue,
     rank::Key,
 };
 use crate::Name;
 
-/// With more that are selected and not told yet, all are placed together: each change would have to look at all of these.
-const MOST_PICKED: usize = 32;
+/// With more that are selected and not told yet, to place all together may be less work: each change picks all of these anew.
+const MOST_PICKED: usize = 128;
+
+/// Or with more than this part of the candidates.
+const MOST_PICKED_OF: usize = 8;
+
+/// With more in all queues, too many ends have to be compared where a scale moves.
+const MOST_BANDS: usize = 1024;
 
 /// Who has a place, and who waits for one.
 #[derive(Debug)]
 pub(crate) struct Contest {
     number: usize,
     domains: Vec<Domains>,
-    /// How many were told already. They stay whatever the constraints say.
-    kept: usize,
+    candidates: usize,
+    /// Who was told already. They stay whatever the constraints say.
+    kept: BTreeSet<Name>,
     /// Selected, and not told yet: a better one that comes now is selected instead.
-    picked: BTreeMap<Key, Signature>,
+    picked: BTreeMap<Name, Seated>,
     waiting: BTreeMap<Signature, Queue>,
-}
-
-#[derive(Debug)]
-struct Queue {
-    keys: BTreeSet<Key>,
-    /// Whether the firm constraints allow one more of these.
-    allowed: bool,
+    /// The first of each queue.
+    heads: BTreeMap<Key, Signature>,
+    /// How many the queues have.
+    bands: usize,
 }
 
 /// A candidate as the contest sees it.
 #[derive(Debug)]
 pub(crate) struct Contender {
-    pub(crate) key: Key,
-    pub(crate) chosen: bool,
+    pub(crate) standing: Standing,
     pub(crate) signature: Signature,
+}
+
+/// The same, in its place.
+#[derive(Clone, Debug)]
+struct Seated {
+    band: Band,
+    seat: Seat,
+    signature: Signature,
 }
 
 /// What one change does to the places of others.
 pub(crate) type Others = Vec<(Name, Place)>;
 
 impl Contest {
-    /// The contest for so many places, as it was decided. None where more wait to be told than one change should look at, or
-    /// where more were told than there are places.
+    /// The contest for so many places, as it was decided. None where one change would have to look at too many, or where more
+    /// were told than there are places.
     pub(crate) fn of(
         number: usize,
+        order: Order<'_>,
         mut domains: Vec<Domains>,
         contenders: impl Iterator<Item = (Contender, bool)>,
     ) -> Option<Self> {
-        let mut waiting: BTreeMap<Signature, Vec<Key>> = BTreeMap::new();
-        let (mut kept, mut picked) = (0, BTreeMap::new());
-        for (Contender { key, chosen, signature }, selected) in contenders {
+        let mut waiting: BTreeMap<Signature, BTreeMap<Band, Vec<Seat>>> = BTreeMap::new();
+        let (mut kept, mut picked, mut candidates) = (BTreeSet::new(), BTreeMap::new(), 0);
+        for (contender, selected) in contenders {
+            let Seated { band, seat, signature } = Seated::of(order, contender);
+            candidates += 1;
             for (domains, domain) in domains.iter_mut().zip(&signature) {
                 domains.join(domain.as_deref());
                 if selected {
                     domains.take(domain.as_deref());
                 }
             }
-            match (chosen, selected) {
-                (true, true) => kept += 1,
+            match (band.is_kept(), selected) {
+                (true, true) => drop(kept.insert(name(&seat))),
                 (true, false) => return None,
-                (false, true) if picked.len() == MOST_PICKED => return None,
-                (false, true) => drop(picked.insert(key, signature)),
-                (false, false) => waiting.entry(signature).or_default().push(key),
+                (false, true) => drop(picked.insert(name(&seat), Seated { band, seat, signature })),
+                (false, false) => {
+                    waiting.entry(signature).or_default().entry(band).or_default().push(seat);
+                }
             }
         }
-        let queue = |(signature, keys): (Signature, Vec<Key>)| {
+        let queue = |(signature, bands): (Signature, BTreeMap<Band, Vec<Seat>>)| {
             let allowed = allows(&domains, &signature);
-            (signature, Queue { keys: keys.into_iter().collect(), allowed })
+            (signature, Queue::new(order, bands, allowed))
         };
-        let waiting = waiting.into_iter().map(queue).collect();
-        Some(Self { number, domains, kept, picked, waiting })
+        let waiting: BTreeMap<Signature, Queue> = waiting.into_iter().map(queue).collect();
+        let bands = waiting.values().map(Queue::bands).sum();
+        let heads = BTreeMap::new();
+        let mut contest = Self { number, domains, candidates, kept, picked, waiting, heads, bands };
+        contest.line_up(order);
+        contest.is_small().then_some(contest)
     }
 
-    /// One candidate in another's place: the place of the new one, and of others whose place is another now.
+    /// One candidate in another's place, or none; or the scales moved. Returns the place of the new one, and of others whose
+    /// place is another now.
     ///
     /// # Errors
     ///
     /// `Unsettled` where all have to be placed together.
     pub(crate) fn exchange(
         &mut self,
+        order: Order<'_>,
+        rescaled: bool,
         old: Option<Contender>,
         new: Option<Contender>,
     ) -> Result<(Option<Place>, Others), Unsettled> {
-        let changed = new.as_ref().or(old.as_ref()).map(|one| one.key.name.clone());
-        let before = self.give_back();
+        let [old, new] = [old, new].map(|one| one.map(|one| Seated::of(order, one)));
+        let changed = new.as_ref().or(old.as_ref()).map(|one| name(&one.seat));
+        if rescaled {
+            self.line_up(order);
+        }
+        let before = self.give_back(order);
         let mut counts_moved = !before.is_empty();
         if let Some(old) = old {
-            counts_moved |= self.leave(&old);
+            counts_moved |= self.leave(order, &old);
         }
         if let Some(new) = &new {
-            counts_moved |= self.enter(new);
+            counts_moved |= self.enter(order, new);
         }
-        if self.kept > self.number {
+        if self.kept.len() > self.number {
             return Err(Unsettled);
         }
-        counts_moved |= self.fill();
-        if self.picked.len() > MOST_PICKED {
+        counts_moved |= self.fill(order);
+        if !self.is_small() {
             return Err(Unsettled);
         }
         let mut others = if counts_moved { self.judge_queues() } else { Others::new() };
-        for (key, signature) in &before {
-            if !self.picked.contains_key(key) && self.waits(key, signature) {
-                others.push((key.name.clone(), Place::Excluded(self.refusal(signature))));
+        for (name, one) in &before {
+            if !self.picked.contains_key(name) && self.waits(one) {
+                others.push((Name::clone(name), Place::Excluded(self.refusal(&one.signature))));
             }
         }
-        let picked_now = self.picked.keys().filter(|key| !before.contains_key(*key));
-        others.extend(picked_now.map(|key| (key.name.clone(), Place::Selected(key.clone()))));
+        let picked_now = self.picked.iter().filter(|(name, _)| !before.contains_key(*name));
+        others.extend(picked_now.map(|(name, one)| (Name::clone(name), one.selected(order))));
         others.retain(|(name, _)| Some(name) != changed.as_ref());
-        Ok((new.map(|new| self.place_of(new)), others))
+        Ok((new.map(|new| self.place_of(order, &new)), others))
+    }
+
+    /// Who has a place.
+    pub(crate) fn insiders(&self) -> impl Iterator<Item = Name> {
+        self.kept.iter().chain(self.picked.keys()).cloned()
+    }
+
+    /// Whether a change has to look at few.
+    fn is_small(&self) -> bool {
+        self.bands <= MOST_BANDS && self.picked.len() <= self.most_picked()
+    }
+
+    fn most_picked(&self) -> usize {
+        MOST_PICKED.max(self.candidates / MOST_PICKED_OF)
+    }
+
+    /// Compares all that may be first of a queue.
+    fn line_up(&mut self, order: Order<'_>) {
+        self.waiting.values_mut().for_each(|queue| queue.look(order));
+        let head =
+            |(signature, queue): (&Signature, &Queue)| Some((queue.head()?.key.clone(), signature.clone()));
+        self.heads = self.waiting.iter().filter_map(head).collect();
     }
 
     /// Lets those selected but not told wait again, as if nobody had been picked.
-    fn give_back(&mut self) -> BTreeMap<Key, Signature> {
+    fn give_back(&mut self, order: Order<'_>) -> BTreeMap<Name, Seated> {
         let before = std::mem::take(&mut self.picked);
-        for (key, signature) in &before {
-            self.count(signature, Domains::give_back);
-            self.queue(key.clone(), signature);
+        for one in before.values() {
+            self.count(&one.signature, Domains::give_back);
+            self.queue(order, one);
         }
         before
     }
 
     /// Returns whether that may allow others what they were not allowed, or not what they were.
-    fn leave(&mut self, one: &Contender) -> bool {
-        if one.chosen {
-            self.kept -= 1;
+    fn leave(&mut self, order: Order<'_>, one: &Seated) -> bool {
+        self.candidates -= 1;
+        let kept = self.kept.remove(&one.seat.1);
+        if kept {
             self.count(&one.signature, Domains::give_back);
         } else {
-            self.dequeue(&one.key, &one.signature);
+            self.dequeue(order, one);
         }
         let gone = self.count_where(&one.signature, Domains::leave);
-        one.chosen || gone > 0
+        kept || gone > 0
     }
 
     /// The same.
-    fn enter(&mut self, one: &Contender) -> bool {
+    fn enter(&mut self, order: Order<'_>, one: &Seated) -> bool {
+        self.candidates += 1;
         let come = self.count_where(&one.signature, Domains::join);
-        if one.chosen {
-            self.kept += 1;
+        let kept = one.band.is_kept();
+        if kept {
+            self.kept.insert(name(&one.seat));
             self.count(&one.signature, Domains::take);
         } else {
-            self.queue(one.key.clone(), &one.signature);
+            self.queue(order, one);
         }
-        one.chosen || come > 0
+        kept || come > 0
     }
 
-    fn queue(&mut self, key: Key, signature: &Signature) {
-        match self.waiting.get_mut(signature) {
-            Some(queue) => drop(queue.keys.insert(key)),
-            None => {
-                let allowed = allows(&self.domains, signature);
-                self.waiting.insert(signature.clone(), Queue { keys: [key].into(), allowed });
-            }
-        }
+    fn queue(&mut self, order: Order<'_>, one: &Seated) {
+        self.change_queue(
+            &one.signature,
+            |queue| queue.add(order, one.band.clone(), one.seat.clone()),
+            order,
+        );
     }
 
-    fn dequeue(&mut self, key: &Key, signature: &Signature) {
+    fn dequeue(&mut self, order: Order<'_>, one: &Seated) {
+        self.change_queue(&one.signature, |queue| queue.remove(order, &one.band, &one.seat), order);
+    }
+
+    /// Changes a queue, and knows its head and its bands afterwards.
+    fn change_queue(&mut self, signature: &Signature, change: impl FnOnce(&mut Queue), order: Order<'_>) {
+        if !self.waiting.contains_key(signature) {
+            let allowed = allows(&self.domains, signature);
+            self.waiting.insert(signature.clone(), Queue::new(order, BTreeMap::new(), allowed));
+        }
         let Some(queue) = self.waiting.get_mut(signature) else { return };
-        queue.keys.remove(key);
-        if queue.keys.is_empty() {
-            self.waiting.remove(signature);
+        let (head, bands) = (queue.head().map(|head| head.key.clone()), queue.bands());
+        change(queue);
+        self.bands = self.bands + queue.bands() - bands;
+        let first = queue.head().map(|head| head.key.clone());
+        if first == head {
+            return;
+        }
+        head.inspect(|head| drop(self.heads.remove(head)));
+        match first {
+            Some(first) => drop(self.heads.insert(first, signature.clone())),
+            None => drop(self.waiting.remove(signature)),
         }
     }
 
-    /// Picks as many as there is room for: of those that every firm constraint allows, the one that breaks the fewest
-    /// others, then the best. Returns whether there was one.
-    fn fill(&mut self) -> bool {
-        while self.kept + self.picked.len() < self.number {
-            let heads =
-                self.waiting.iter().filter_map(|(signature, queue)| Some((signature, queue.keys.first()?)));
-            let allowed = heads.filter(|(signature, _)| allows(&self.domains, signature));
-            let best = allowed.min_by_key(|(signature, key)| (breaks(&self.domains, signature), *key));
-            let Some((signature, key)) = best.map(|(signature, key)| (signature.clone(), key.clone())) else {
-                break;
-            };
-            self.dequeue(&key, &signature);
-            self.count(&signature, Domains::take);
-            self.picked.insert(key, signature);
-            if self.picked.len() > MOST_PICKED {
-                break;
-            }
+    /// Picks as many as there is room for. Returns whether there was one.
+    fn fill(&mut self, order: Order<'_>) -> bool {
+        let most = self.most_picked();
+        while self.kept.len() + self.picked.len() < self.number && self.picked.len() <= most {
+            let Some(best) = self.best() else { break };
+            self.dequeue(order, &best);
+            self.count(&best.signature, Domains::take);
+            self.picked.insert(name(&best.seat), best);
         }
         !self.picked.is_empty()
+    }
+
+    /// Of those that every firm constraint allows, the one that breaks the fewest others, then the best.
+    fn best(&self) -> Option<Seated> {
+        let allowed = self.heads.values().filter(|signature| allows(&self.domains, signature));
+        let mut fewest: Option<(usize, &Signature)> = None;
+        for signature in allowed {
+            let broken = breaks(&self.domains, signature);
+            if fewest.is_none_or(|(least, _)| broken < least) {
+                fewest = Some((broken, signature));
+            }
+            if broken == 0 {
+                break;
+            }
+        }
+        let (_, signature) = fewest?;
+        let head = self.waiting.get(signature)?.head()?;
+        Some(Seated { band: head.band.clone(), seat: head.seat.clone(), signature: signature.clone() })
     }
 
     fn count(&mut self, signature: &Signature, how: impl Fn(&mut Domains, Option<&str>)) {
@@ -214,19 +291,19 @@ impl Contest {
             let allowed = allows(&self.domains, signature);
             if std::mem::replace(&mut queue.allowed, allowed) != allowed {
                 let why = refusal(self.number, allowed);
-                others.extend(queue.keys.iter().map(|key| (key.name.clone(), Place::Excluded(why.clone()))));
+                others.extend(queue.names().map(|name| (Name::clone(name), Place::Excluded(why.clone()))));
             }
         }
         others
     }
 
-    fn waits(&self, key: &Key, signature: &Signature) -> bool {
-        self.waiting.get(signature).is_some_and(|queue| queue.keys.contains(key))
+    fn waits(&self, one: &Seated) -> bool {
+        self.waiting.get(&one.signature).is_some_and(|queue| queue.has(&one.band, &one.seat))
     }
 
-    fn place_of(&self, one: Contender) -> Place {
-        if one.chosen || self.picked.contains_key(&one.key) {
-            Place::Selected(one.key)
+    fn place_of(&self, order: Order<'_>, one: &Seated) -> Place {
+        if one.band.is_kept() || self.picked.contains_key(&one.seat.1) {
+            one.selected(order)
         } else {
             Place::Excluded(self.refusal(&one.signature))
         }
@@ -234,6 +311,17 @@ impl Contest {
 
     fn refusal(&self, signature: &Signature) -> Refusal {
         refusal(self.number, allows(&self.domains, signature))
+    }
+}
+
+impl Seated {
+    fn of(order: Order<'_>, contender: Contender) -> Self {
+        let (band, seat) = order.seat(contender.standing);
+        Self { band, seat, signature: contender.signature }
+    }
+
+    fn selected(&self, order: Order<'_>) -> Place {
+        Place::Selected(order.key(&self.band, &self.seat))
     }
 }
 
@@ -258,4 +346,23 @@ fn breaks(domains: &[Domains], signature: &Signature) -> usize {
 /// Why one waits.
 fn refusal(number: usize, allowed: bool) -> Refusal {
     if allowed { out_of_number(number) } else { skewed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::bands::Along, *};
+
+    #[test]
+    fn a_queue_in_which_nobody_waits_any_more_is_gone() {
+        let order = Order { along: Along::Scores, scoring: &[] };
+        let contender = |name: &str| Contender {
+            standing: Standing { kept: false, prefer_no_select: 0, values: Vec::new(), name: name.into() },
+            signature: vec![Some(name.into())],
+        };
+        let two = ["a", "b"].map(|name| (contender(name), false));
+        let mut contest = Contest::of(0, order, Vec::new(), two.into_iter()).unwrap();
+        contest.exchange(order, false, Some(contender("a")), None).unwrap();
+        let waiting: Vec<_> = contest.waiting.keys().cloned().collect();
+        assert_eq!((waiting, contest.bands, contest.heads.len()), (vec![contender("b").signature], 1, 1));
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use nave_crds::{Prioritizer, PrioritizerKind};
+use nave_crds::Prioritizer;
 
 use super::{
+    bands::{Along, Order, Standing},
     choose::{lacks_key, lose},
     contest::{Contender, Contest, Others},
     domains::{Domains, signature},
@@ -13,7 +14,7 @@ use super::{
     member::{Member, Place},
     rank::Key,
     score::{Scale, Scoring, value},
-    standings::{Standing, Standings},
+    standings::Standings,
 };
 use crate::{
     Name,
@@ -27,17 +28,16 @@ pub(crate) struct Field {
     values: Vec<BTreeMap<Option<i128>, usize>>,
     /// By prioritizer.
     scoring: Vec<Scoring>,
+    along: Along,
     places: Places,
 }
 
-/// How many may be selected.
+/// Who has a place.
 #[derive(Debug)]
 enum Places {
-    /// Every candidate, and so many more; None = any number.
-    Room(Option<usize>),
-    /// The best, whatever the scales.
+    /// The best.
     Standings(Standings),
-    /// Some wait.
+    /// The best of their domains.
     Contest(Contest),
 }
 
@@ -76,48 +76,15 @@ impl Field {
         }
         let scoring = placement.prioritizers.iter().zip(&values);
         let scoring = scoring
-            .map(|(by, values)| Scoring { weight: i128::from(by.weight), scale: measured(by, values) })
-            .collect();
-        let mut field = Self { values, scoring, places: Places::Room(None) };
-        if let Some(standings) = field.standings(policy, candidates.clone()) {
-            field.places = Places::Standings(standings);
-            return Some(field);
-        }
-        if policy.steady {
-            return None;
-        }
-        let selected = candidates.clone().filter(|member| member.is_selected()).count();
-        let room = policy.number.map(|number| number.saturating_sub(selected));
-        if placement.spread.is_empty() && room != Some(0) {
-            field.places = Places::Room(room);
-            let all = candidates.into_iter().all(Member::is_selected);
-            return all.then_some(field);
-        }
-        let contenders = candidates.map(|member| (field.contender(policy, member), member.is_selected()));
-        let domains = placement.spread.iter().map(Domains::new).collect();
-        let contest = Contest::of(policy.number.unwrap_or(usize::MAX), domains, contenders)?;
-        field.places = Places::Contest(contest);
-        Some(field)
-    }
-
-    /// The standings along the prioritizer that says the most.
-    fn standings<'a>(
-        &self,
-        policy: &Policy,
-        candidates: impl Iterator<Item = &'a Member>,
-    ) -> Option<Standings> {
-        let prioritizers = &policy.object.spec.placement.prioritizers;
-        if !policy.object.spec.placement.spread.is_empty() || prioritizers.is_empty() {
-            return None;
-        }
-        let scalable = prioritizers.iter().enumerate().filter(|(_, by)| by.by != PrioritizerKind::Steady);
-        let axis = scalable.max_by_key(|(index, _)| self.values.get(*index).map_or(0, BTreeMap::len));
-        let axis = axis.map_or(0, |(index, _)| index);
-        if !self.scoring.get(axis)?.scale.tells_all_apart() {
-            return None;
-        }
-        let candidates = candidates.map(|member| (standing(policy, member), member.is_selected()));
-        Standings::of(policy.number.unwrap_or(usize::MAX), axis, &self.scoring, candidates)
+            .map(|(by, values)| Scoring { weight: i128::from(by.weight), scale: measured(by, values) });
+        let scoring: Vec<Scoring> = scoring.collect();
+        let orders = axis(&values, &scoring).into_iter().chain([Along::Scores]);
+        let found = orders.into_iter().find_map(|along| {
+            let order = Order { along, scoring: &scoring };
+            Some((along, places(policy, order, candidates.clone())?))
+        });
+        let (along, places) = found?;
+        Some(Self { values, scoring, along, places })
     }
 
     /// Places one member, and those whose places that moves; `old` is what it was, with its place.
@@ -137,14 +104,20 @@ impl Field {
         let rescaled = self.count(policy, old, candidate);
         let (place, others) = if old.is_none() && candidate.is_none() {
             (None, Others::new())
-        } else if let Places::Standings(standings) = &mut self.places {
-            let [gone, come] = [old, candidate].map(|one| one.map(|one| standing(policy, one)));
-            standings.exchange(&self.scoring, gone, come)?
-        } else if rescaled {
+        } else if !self.along.holds(&self.scoring, rescaled) {
             return Err(Unsettled);
         } else {
-            let [gone, come] = [old, candidate].map(|one| one.map(|one| self.contender(policy, one)));
-            self.exchange(gone, come)?
+            let order = Order { along: self.along, scoring: &self.scoring };
+            match &mut self.places {
+                Places::Standings(standings) => {
+                    let [gone, come] = [old, candidate].map(|one| one.map(|one| standing(policy, one)));
+                    standings.exchange(order, gone, come)?
+                }
+                Places::Contest(contest) => {
+                    let [gone, come] = [old, candidate].map(|one| one.map(|one| contender(policy, one)));
+                    contest.exchange(order, rescaled, gone, come)?
+                }
+            }
         };
         let hold = candidate.and_then(|one| one.verdict.as_ref().ok().cloned().flatten());
         let placed = new.map(|new| (place.unwrap_or_else(|| refused(policy, version, new)), hold));
@@ -154,8 +127,8 @@ impl Field {
     /// Those whose keys are others now, where the scales moved.
     pub(crate) fn rescaled(&self) -> Vec<Name> {
         match &self.places {
-            Places::Standings(standings) => standings.insiders().cloned().collect(),
-            Places::Room(_) | Places::Contest(_) => Vec::new(),
+            Places::Standings(standings) => standings.insiders().collect(),
+            Places::Contest(contest) => contest.insiders().collect(),
         }
     }
 
@@ -164,26 +137,6 @@ impl Field {
         let by = policy.object.spec.placement.prioritizers.iter().zip(&self.scoring);
         let total = by.map(|(by, scoring)| scoring.weight * scoring.scale.score(value(by, member))).sum();
         Key::of(policy, member, total)
-    }
-
-    fn contender(&self, policy: &Policy, member: &Member) -> Contender {
-        Contender {
-            key: self.key(policy, member),
-            chosen: member.chosen,
-            signature: signature(&policy.object.spec.placement.spread, member),
-        }
-    }
-
-    fn exchange(
-        &mut self,
-        gone: Option<Contender>,
-        come: Option<Contender>,
-    ) -> Result<(Option<Place>, Others), Unsettled> {
-        match &mut self.places {
-            Places::Room(room) => Ok((take_room(room, gone.is_some(), come)?, Others::new())),
-            Places::Contest(contest) => contest.exchange(gone, come),
-            Places::Standings(_) => Err(Unsettled),
-        }
     }
 
     /// Counts one candidate's values in another's place. Returns whether a scale moved.
@@ -207,6 +160,37 @@ impl Field {
             scoring.scale = scale;
         }
         rescaled
+    }
+}
+
+/// The prioritizer that says the most, where its scale tells all apart.
+fn axis(values: &[BTreeMap<Option<i128>, usize>], scoring: &[Scoring]) -> Option<Along> {
+    let most = values.iter().enumerate().max_by_key(|(_, values)| values.len());
+    let along = Along::Axis(most?.0);
+    along.holds(scoring, false).then_some(along)
+}
+
+/// Who has a place in this order, as it was decided. None where one change would have to look at too many.
+fn places<'a>(
+    policy: &Policy,
+    order: Order<'_>,
+    candidates: impl Iterator<Item = &'a Member>,
+) -> Option<Places> {
+    let number = policy.number.unwrap_or(usize::MAX);
+    let spread = &policy.object.spec.placement.spread;
+    if spread.is_empty() {
+        let candidates = candidates.map(|member| (standing(policy, member), member.is_selected()));
+        return Standings::of(number, order, candidates).map(Places::Standings);
+    }
+    let contenders = candidates.map(|member| (contender(policy, member), member.is_selected()));
+    let domains = spread.iter().map(Domains::new).collect();
+    Contest::of(number, order, domains, contenders).map(Places::Contest)
+}
+
+fn contender(policy: &Policy, member: &Member) -> Contender {
+    Contender {
+        standing: standing(policy, member),
+        signature: signature(&policy.object.spec.placement.spread, member),
     }
 }
 
@@ -240,20 +224,4 @@ fn refused(policy: &Policy, version: Option<&Version>, member: &Member) -> Place
         (Ok(_), Some(winner)) => Place::Excluded(lose(policy, version, member, winner)),
         (Ok(_), None) => lacks_key(policy, member).map_or(Place::Out, Place::Excluded),
     }
-}
-
-/// The place of a candidate where there is room for all.
-fn take_room(
-    room: &mut Option<usize>,
-    left: bool,
-    come: Option<Contender>,
-) -> Result<Option<Place>, Unsettled> {
-    *room = match (*room, left, come.is_some()) {
-        (Some(room), true, false) => Some(room + 1),
-        // With the last room taken, whoever comes next may rank before those not told yet.
-        (Some(1), false, true) => return Err(Unsettled),
-        (Some(room), false, true) => Some(room - 1),
-        (room, _, _) => room,
-    };
-    Ok(come.map(|come| Place::Selected(come.key)))
 }

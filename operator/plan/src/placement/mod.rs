@@ -1,5 +1,6 @@
 //! Placement: which clusters a policy chooses, in what order of preference, and why not the others.
 
+mod bands;
 pub(crate) mod cel;
 mod cel_cost;
 pub(crate) mod choose;
@@ -8,6 +9,7 @@ mod domains;
 pub(crate) mod exclusion;
 mod field;
 mod member;
+mod queue;
 mod rank;
 mod score;
 mod spread;

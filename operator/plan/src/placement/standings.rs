@@ -1,21 +1,24 @@
-//! Standings: the candidates of a policy that chooses the best of them, whatever their scores are measured by. Candidates
-//! that differ in one prioritizer's value alone are of one band, and no scale changes their order; so when a scale moves,
-//! only the bands' ends have to be compared.
+//! Standings: the candidates of a policy that chooses the best of them and spreads them over nothing. Of those inside and of
+//! those outside only the bands' ends are compared, so that one change looks at few.
 //!
 //! Invariant: so many as there are places for are inside, and none of the others ranks before any of these.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
-    choose::out_of_number, contest::Others, field::Unsettled, member::Place, rank::Key, score::Scoring,
+    bands::{Band, Order, Seat, Standing, name},
+    choose::out_of_number,
+    contest::Others,
+    field::Unsettled,
+    member::Place,
+    rank::Key,
 };
 use crate::Name;
 
-/// With more, each change would have to look at too many ends: all are placed together then.
+/// With more, each change would have to look at too many ends.
 const MOST_BANDS: usize = 256;
 
 /// Where more change their places, to place all together is less work.
@@ -25,23 +28,9 @@ const MOST_MOVED: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Standings {
     number: usize,
-    /// The prioritizer whose values a band's candidates differ in.
-    axis: usize,
     inside: usize,
     bands: BTreeMap<Band, Sides>,
 }
-
-/// What candidates of one band have in common.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Band {
-    kept: bool,
-    prefer_no_select: u32,
-    /// By prioritizer; the axis's says only whether it is known.
-    values: Vec<Option<i128>>,
-}
-
-/// One candidate within its band: what the axis says of it, better first.
-type Seat = (Reverse<i128>, Name);
 
 #[derive(Debug, Default)]
 struct Sides {
@@ -57,27 +46,16 @@ struct End {
     seat: Seat,
 }
 
-/// A candidate as the standings see it.
-#[derive(Debug)]
-pub(crate) struct Standing {
-    pub(crate) kept: bool,
-    pub(crate) prefer_no_select: u32,
-    /// By prioritizer.
-    pub(crate) values: Vec<Option<i128>>,
-    pub(crate) name: Name,
-}
-
 impl Standings {
     /// The standings for so many places, as they were decided. None where there are too many bands.
     pub(crate) fn of(
         number: usize,
-        axis: usize,
-        scoring: &[Scoring],
+        order: Order<'_>,
         candidates: impl Iterator<Item = (Standing, bool)>,
     ) -> Option<Self> {
-        let mut standings = Self { number, axis, inside: 0, bands: BTreeMap::new() };
+        let mut standings = Self { number, inside: 0, bands: BTreeMap::new() };
         for (candidate, selected) in candidates {
-            let (band, seat) = standings.seat(scoring, candidate);
+            let (band, seat) = order.seat(candidate);
             let sides = standings.bands.entry(band).or_default();
             let side = if selected { &mut sides.inside } else { &mut sides.outside };
             side.insert(seat);
@@ -94,58 +72,39 @@ impl Standings {
     ///
     /// # Errors
     ///
-    /// `Unsettled` where there are too many bands, where too many move, or where the axis does not tell all apart any more.
+    /// `Unsettled` where there are too many bands, or where too many move.
     pub(crate) fn exchange(
         &mut self,
-        scoring: &[Scoring],
+        order: Order<'_>,
         old: Option<Standing>,
         new: Option<Standing>,
     ) -> Result<(Option<Place>, Others), Unsettled> {
-        if !scoring.get(self.axis).is_some_and(|axis| axis.scale.tells_all_apart()) {
-            return Err(Unsettled);
-        }
         if let Some(old) = old {
-            let (band, seat) = self.seat(scoring, old);
+            let (band, seat) = order.seat(old);
             self.leave(&band, &seat);
         }
-        let new = new.map(|new| self.seat(scoring, new));
+        let new = new.map(|new| order.seat(new));
         if let Some((band, seat)) = &new {
             self.bands.entry(band.clone()).or_default().outside.insert(seat.clone());
         }
         if self.bands.len() > MOST_BANDS {
             return Err(Unsettled);
         }
-        let moved = self.settle(scoring)?.into_iter();
+        let moved = self.settle(order)?.into_iter();
         let place = new.map(|(band, seat)| {
             let inside = self.bands.get(&band).is_some_and(|sides| sides.inside.contains(&seat));
-            self.place(inside.then(|| self.key(scoring, &band, &seat)))
+            self.place(inside.then(|| order.key(&band, &seat)))
         });
         Ok((place, moved.map(|(name, key)| (name, self.place(key))).collect()))
     }
 
     /// Who is among the best.
-    pub(crate) fn insiders(&self) -> impl Iterator<Item = &Name> {
-        self.bands.values().flat_map(|sides| &sides.inside).map(|(_, name)| name)
+    pub(crate) fn insiders(&self) -> impl Iterator<Item = Name> {
+        self.bands.values().flat_map(|sides| &sides.inside).map(name)
     }
 
     fn place(&self, key: Option<Key>) -> Place {
         key.map_or_else(|| Place::Excluded(out_of_number(self.number)), Place::Selected)
-    }
-
-    fn seat(&self, scoring: &[Scoring], candidate: Standing) -> (Band, Seat) {
-        let Standing { kept, prefer_no_select, mut values, name } = candidate;
-        let gain = scoring.get(self.axis).map_or(0, |axis| axis.weight.signum());
-        let known = values.get_mut(self.axis).and_then(Option::as_mut);
-        let value = known.map_or(0, |value| std::mem::take(value) * gain);
-        (Band { kept, prefer_no_select, values }, (Reverse(value), name))
-    }
-
-    fn key(&self, scoring: &[Scoring], band: &Band, (Reverse(value), name): &Seat) -> Key {
-        let total = scoring.iter().zip(&band.values).enumerate().map(|(index, (by, known))| {
-            let value = if index == self.axis { known.map(|_| value * by.weight.signum()) } else { *known };
-            by.weight * by.scale.score(value)
-        });
-        Key::new(band.kept, band.prefer_no_select, total.sum(), name)
     }
 
     fn leave(&mut self, band: &Band, seat: &Seat) {
@@ -159,11 +118,11 @@ impl Standings {
 
     /// Fills the places that are free, and gives those of the last to better ones. Returns who moved, with the key of one
     /// that is inside now.
-    fn settle(&mut self, scoring: &[Scoring]) -> Result<BTreeMap<Name, Option<Key>>, Unsettled> {
+    fn settle(&mut self, order: Order<'_>) -> Result<BTreeMap<Name, Option<Key>>, Unsettled> {
         let mut moved = BTreeMap::new();
-        while let Some(best) = self.best_outside(scoring) {
+        while let Some(best) = self.best_outside(order) {
             if self.inside >= self.number {
-                let Some(last) = self.last_inside(scoring).filter(|last| best.key < last.key) else { break };
+                let Some(last) = self.last_inside(order).filter(|last| best.key < last.key) else { break };
                 self.switch(&last, false);
                 moved.insert(Arc::clone(&last.key.name), None);
             }
@@ -176,15 +135,15 @@ impl Standings {
         Ok(moved)
     }
 
-    fn best_outside(&self, scoring: &[Scoring]) -> Option<End> {
+    fn best_outside(&self, order: Order<'_>) -> Option<End> {
         let ends = self.bands.iter().filter_map(|(band, sides)| Some((band, sides.outside.first()?)));
-        let keyed = ends.map(|(band, seat)| (self.key(scoring, band, seat), band, seat));
+        let keyed = ends.map(|(band, seat)| (order.key(band, seat), band, seat));
         keyed.min_by(|a, b| a.0.cmp(&b.0)).map(End::of)
     }
 
-    fn last_inside(&self, scoring: &[Scoring]) -> Option<End> {
+    fn last_inside(&self, order: Order<'_>) -> Option<End> {
         let ends = self.bands.iter().filter_map(|(band, sides)| Some((band, sides.inside.last()?)));
-        let keyed = ends.map(|(band, seat)| (self.key(scoring, band, seat), band, seat));
+        let keyed = ends.map(|(band, seat)| (order.key(band, seat), band, seat));
         keyed.max_by(|a, b| a.0.cmp(&b.0)).map(End::of)
     }
 

@@ -78,7 +78,7 @@ mod tests {
         },
         *,
     };
-    use crate::input::Catalogue;
+    use crate::input::{Catalogue, Spoke};
 
     #[test]
     fn a_value_beyond_all_others_places_nobody_anew_but_those_that_it_moves() {
@@ -108,12 +108,70 @@ mod tests {
     }
 
     #[test]
-    fn what_too_much_depends_on_is_placed_together() {
-        let spread = json!({"numberOfClusters": 2, "spread": [{"topologyKey": "region", "maxSkew": 2}],
-            "prioritizers": [{"by": "StorageAvailable"}]});
-        let mut slot = decided(&spread, 0);
-        slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 900, false)));
-        assert_eq!(slot.again, Again::Placement);
+    fn a_scale_that_moves_under_a_spread_moves_only_those_who_wait_to_be_told() {
+        let spread = |more: Value| {
+            let mut placement = json!({"numberOfClusters": 2, "spread": [{"topologyKey": "region", "maxSkew": 2}],
+                "prioritizers": [{"by": "StorageAvailable"}]});
+            placement["prioritizers"].as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
+            placement
+        };
+        for (placement, chosen, after) in [
+            (spread(json!([])), 0, ["c3", "c5"]),
+            (spread(json!([])), 1, ["c1", "c3"]),
+            (spread(json!([{"by": "Steady", "weight": 5}])), 2, ["c1", "c2"]),
+            (spread(json!([{"by": "Steady", "weight": -1}])), 2, ["c3", "c5"]),
+        ] {
+            let mut slot = decided(&placement, chosen);
+            slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 900, false)));
+            assert_eq!((selected(&slot), slot.again), (after.to_vec(), Again::Rollout), "{placement}");
+            slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 5, false)));
+            assert_eq!(slot.again, Again::Rollout, "{placement}");
+        }
+    }
+
+    #[test]
+    fn one_that_was_dropped_for_the_number_has_a_place_again_before_others() {
+        let placement = json!({"numberOfClusters": 3, "spread": [{"topologyKey": "region"}]});
+        let mut slot = decided(&placement, 3);
+        let mut next = |number: u64, spoke: Option<&Spoke>, after: [&str; 3]| {
+            slot.cluster_changed(&Name::from(format!("c{number}")), spoke);
+            assert_eq!(slot.again, Again::Placement);
+            slot.decide(&Catalogue::default(), Timestamp::UNIX_EPOCH, false);
+            assert_eq!(selected(&slot), after);
+        };
+        // It has an entry, as if the number had been greater.
+        next(5, Some(&spoke(5, 50, true)), ["c1", "c2", "c3"]);
+        next(1, None, ["c2", "c3", "c5"]);
+    }
+
+    #[test]
+    fn who_is_first_on_the_new_scale_is_picked() {
+        let placement = json!({"numberOfClusters": 1, "spread": [{"topologyKey": "region"}],
+            "prioritizers": [{"by": "Label", "key": "load"}, {"by": "StorageAvailable", "weight": -2}]});
+        let mut slot = decided_of(3, &placement, 0);
+        assert_eq!(selected(&slot), ["c1"], "it has the least load, and the least room, which counts double");
+        // Where one has far more room, what little the others have makes no difference between them.
+        slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 1000, false)));
+        assert_eq!((selected(&slot), slot.again), (vec!["c2"], Again::Rollout));
+    }
+
+    #[test]
+    fn with_too_many_picked_under_a_spread_all_are_placed_together() {
+        let best = |number| json!({"numberOfClusters": number, "spread": [{"topologyKey": "region"}]});
+        for (count, number, again) in [
+            (200, 128, Again::Rollout),
+            (200, 129, Again::Placement),
+            (1041, 130, Again::Rollout),
+            (1041, 131, Again::Placement),
+        ] {
+            let mut slot = decided_of(count, &best(number), 0);
+            slot.cluster_changed(&Name::from("c1"), None);
+            assert_eq!(slot.again, again, "{number} of {count}");
+        }
+        // Those told are not picked anew.
+        let mut slot = decided_of(200, &best(150), 60);
+        slot.cluster_changed(&Name::from("c1"), None);
+        assert_eq!((selected(&slot).len(), slot.again), (150, Again::Rollout));
     }
 
     #[test]
@@ -129,19 +187,28 @@ mod tests {
     }
 
     #[test]
-    fn two_values_that_tell_all_apart_make_too_many_bands() {
-        let placement =
-            |by: Value| json!({"numberOfClusters": 2, "prioritizers": [by, {"by": "StorageAvailable"}]});
-        let both = placement(json!({"by": "Label", "key": "load"}));
-        for (count, by, again) in [
-            (255, &both, Again::Rollout),
-            (256, &both, Again::Placement),
-            (300, &both, Again::Placement),
-            (300, &placement(json!({"by": "Steady"})), Again::Rollout),
+    fn values_that_make_too_many_bands_are_ranked_by_their_scores() {
+        let placement = |spread: Value, by: Value| json!({"numberOfClusters": 2, "spread": spread, "prioritizers": [by, {"by": "StorageAvailable"}]});
+        let (nothing, region) = (json!([]), json!([{"topologyKey": "region"}]));
+        let (load, steady) = (json!({"by": "Label", "key": "load"}), json!({"by": "Steady"}));
+        for (count, placement, again) in [
+            (255, placement(nothing.clone(), load.clone()), Again::Rollout),
+            (256, placement(nothing.clone(), load.clone()), Again::Placement),
+            (300, placement(nothing.clone(), load.clone()), Again::Placement),
+            (300, placement(nothing, steady.clone()), Again::Rollout),
+            // Of those that are selected nobody waits.
+            (1025, placement(region.clone(), load.clone()), Again::Rollout),
+            (1026, placement(region.clone(), load.clone()), Again::Placement),
+            (1100, placement(region.clone(), load), Again::Placement),
+            (1100, placement(region, steady), Again::Rollout),
         ] {
-            let mut slot = decided_of(count, by, 0);
-            slot.cluster_changed(&Name::from("c1000"), Some(&spoke(1000, 1, false)));
-            assert_eq!(slot.again, again, "{count}: {by}");
+            let mut slot = decided_of(count, &placement, 0);
+            // The scales' ends are others now.
+            slot.cluster_changed(&Name::from("c2000"), Some(&spoke(2000, 1, false)));
+            assert_eq!(slot.again, again, "{count}: {placement}");
+            slot.decide(&Catalogue::default(), Timestamp::UNIX_EPOCH, false);
+            slot.cluster_changed(&Name::from("c7"), Some(&spoke(7, 75, false)));
+            assert_eq!(slot.again, Again::Rollout, "{count}: {placement}");
         }
     }
 }

@@ -168,4 +168,36 @@ pub(crate) const RANKS: &[Row] = &[
             ("obey c9", true),
         ],
     ),
+    (
+        "so do those that are spread",
+        [
+            "",
+            "",
+            "  placement: {spread: [{topologyKey: region, maxSkew: 9}], prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}\n  rollout: {maxConcurrent: 1}",
+        ],
+        &[
+            ("cluster c8 region=a load=5 free=40", false),
+            ("cluster c9 region=a load=4 free=50", false),
+            ("cluster c10 region=b load=9 free=45", false),
+            ("cluster c11 region=b load=1000 free=1", false),
+            ("disconnect c11", true),
+        ],
+    ),
+    (
+        "and those that serve the version before",
+        [
+            "",
+            "",
+            "  placement: {spread: [{topologyKey: region}], prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}\n  rollout: {maxConcurrent: 1}",
+        ],
+        &[
+            ("cluster c1 load=9 free=40", true),
+            ("cluster c2 load=4 free=50", true),
+            ("cluster c3 load=7 free=45", true),
+            ("policy r version=2", true),
+            ("disconnect c7", true),
+            ("cluster c4 load=1000 free=1", true),
+            ("obey c3", true),
+        ],
+    ),
 ];
