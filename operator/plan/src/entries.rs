@@ -195,7 +195,7 @@ impl<'a> Desk<'a> {
                 && entry.version == *told.version
                 && action.is_none_or(|action| entry.action == action)
         };
-        self.stored.entries_of(&policy.key).find(same)
+        self.stored.entries_of(policy).find(same)
     }
 }
 

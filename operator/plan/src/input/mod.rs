@@ -5,6 +5,7 @@ pub(crate) mod annotations;
 pub(crate) mod assignment;
 pub(crate) mod cluster;
 pub(crate) mod duration;
+mod fingerprint;
 pub(crate) mod policy;
 pub(crate) mod quantity;
 pub(crate) mod selector;
@@ -14,6 +15,7 @@ pub(crate) mod window;
 
 pub(crate) use assignment::{Assignment, Held, Rows, Told};
 pub(crate) use cluster::{Cluster, Spoke};
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use policy::{Policy, StepSpec};
 pub(crate) use share::Share;
 pub(crate) use version::{Catalogue, Version};

@@ -7,7 +7,10 @@ use nave_crds::{
     OnFailure, Placement, PlacementPolicy, PlacementPolicyStatus, Prioritizer, PrioritizerKind, Step,
 };
 
-use super::{Share, annotations::Annotations, duration::parse_duration, selector::Selector, window::Windows};
+use super::{
+    Fingerprint, Share, annotations::Annotations, duration::parse_duration, selector::Selector,
+    window::Windows,
+};
 use crate::{
     PolicyKey,
     placement::cel::{CelProblem, Expressions},
@@ -18,6 +21,10 @@ use crate::{
 pub(crate) struct Policy {
     pub(crate) key: PolicyKey,
     pub(crate) object: Arc<PlacementPolicy>,
+    /// Of its name.
+    pub(crate) fingerprint: Fingerprint,
+    /// Of its model's name.
+    pub(crate) model_fingerprint: Fingerprint,
     /// `spec.model.version`, shared by what is asked of every cluster.
     pub(crate) target_name: Arc<str>,
     pub(crate) selector: Selector,
@@ -87,6 +94,8 @@ impl Policy {
             steady: placement.prioritizers.iter().any(|by| by.by == PrioritizerKind::Steady),
             annotations: Annotations::parse(&object),
             malformed: problems.0,
+            fingerprint: Fingerprint::of(&key.namespace, &key.name),
+            model_fingerprint: Fingerprint::of(&key.namespace, &object.spec.model.name),
             target_name: object.spec.model.version.as_str().into(),
             key,
             selector,

@@ -160,14 +160,14 @@ impl Member {
         said: &mut Option<Verdict>,
     ) -> Option<Self> {
         let matched = policy.selector.matches(spoke.cluster.labels());
-        let entries = spoke.assignment.entries_of(&policy.key);
+        let entries = spoke.assignment.entries_of(policy);
         let chosen = entries.clone().next().is_some();
         if !matched && !chosen {
             return None;
         }
         let held = if chosen { Held::of(entries.clone(), policy) } else { Held::default() };
         let tolerations = &policy.object.spec.placement.tolerations;
-        let rows = spoke.assignment.rows_of(&policy.key.namespace, policy.model());
+        let rows = spoke.assignment.rows_for(policy);
         let target = spoke.assignment.rows_in(&rows).find(|row| row.version == policy.target());
         let avoided = untolerated(spoke.cluster.taints(), tolerations, TaintEffect::PreferNoSelect);
         Some(Self {
@@ -253,7 +253,7 @@ impl Member {
         self.verdict = judge(policy, version, &self.spoke, self.chosen);
     }
 
-    /// It only keeps what it has: it is told nothing for now, or another policy's turn to tell it has not come.
+    /// It only keeps what it has: it is told nothing for now, or it is another policy's, which has not told it yet.
     pub(crate) fn only_keeps(&self) -> bool {
         self.hold.is_some() || !self.is_selected()
     }
