@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Roomiest,
     /// The same, and one with more room takes another's place.
     Movable,
+    /// Every cluster, at once, those with the most room first.
+    Ranked,
     /// 100 of all clusters, spread over regions, those with the most room first.
     Spread,
     /// The same; none is told yet.
@@ -70,12 +72,16 @@ impl Kind {
 
     /// Whether some clusters are not chosen for others that are better.
     pub(crate) fn is_of_the_best(self) -> bool {
-        self.is_by_room() || matches!(self, Self::Hundred | Self::Canary | Self::Rivals)
+        (self.is_by_room() && self != Self::Ranked)
+            || matches!(self, Self::Hundred | Self::Canary | Self::Rivals)
     }
 
-    /// Whether those with the most room are chosen, and no other policy has them.
+    /// Whether those with the most room come first, and no other policy has them.
     pub(crate) fn is_by_room(self) -> bool {
-        matches!(self, Self::Roomiest | Self::Movable | Self::Spread | Self::Untold | Self::SpreadMovable)
+        matches!(
+            self,
+            Self::Roomiest | Self::Movable | Self::Ranked | Self::Spread | Self::Untold | Self::SpreadMovable
+        )
     }
 
     fn spec(self, number: usize) -> Value {
@@ -103,6 +109,7 @@ impl Kind {
                 "numberOfClusters": 100,
                 "prioritizers": [{"by": "StorageAvailable"}, {"by": "AcceleratorMemory", "weight": 2}],
             }}),
+            Self::Ranked => json!({"placement": {"prioritizers": [{"by": "StorageAvailable"}]}}),
             Self::Spread => json!({"placement": spread(&json!({"by": "AcceleratorMemory", "weight": 2}))}),
             Self::Untold => json!({
                 "placement": spread(&json!({"by": "AcceleratorMemory", "weight": 2})),

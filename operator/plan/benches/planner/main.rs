@@ -55,6 +55,7 @@ fn one_change(criterion: &mut Criterion) {
         (4, Kind::Canary, "for the best 100, ten told"),
         (4, Kind::Roomiest, "for the 100 with the most room"),
         (4, Kind::Movable, "for the 100 with the most room, Steady"),
+        (4, Kind::Ranked, "for all, those with the most room first"),
         (4, Kind::Spread, "for the 100 with the most room, spread"),
         (4, Kind::Untold, "for the 100 with the most room, spread, none told"),
         (4, Kind::SpreadMovable, "for the 100 with the most room, spread, Steady"),

@@ -2,7 +2,7 @@
 //! others wait in one queue for each combination of domains, so that whoever takes a place that becomes free is found among
 //! the queues' heads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     bands::{Band, Order, Seat, Standing, name},
@@ -31,8 +31,8 @@ pub(crate) struct Contest {
     number: usize,
     domains: Vec<Domains>,
     candidates: usize,
-    /// Who was told already. They stay whatever the constraints say.
-    kept: BTreeSet<Name>,
+    /// How many were told already. They stay whatever the constraints say.
+    kept: usize,
     /// Selected, and not told yet: a better one that comes now is selected instead.
     picked: BTreeMap<Name, Seated>,
     waiting: BTreeMap<Signature, Queue>,
@@ -70,7 +70,7 @@ impl Contest {
         contenders: impl Iterator<Item = (Contender, bool)>,
     ) -> Option<Self> {
         let mut waiting: BTreeMap<Signature, BTreeMap<Band, Vec<Seat>>> = BTreeMap::new();
-        let (mut kept, mut picked, mut candidates) = (BTreeSet::new(), BTreeMap::new(), 0);
+        let (mut kept, mut picked, mut candidates) = (0, BTreeMap::new(), 0);
         for (contender, selected) in contenders {
             let Seated { band, seat, signature } = Seated::of(order, contender);
             candidates += 1;
@@ -81,7 +81,7 @@ impl Contest {
                 }
             }
             match (band.is_kept(), selected) {
-                (true, true) => drop(kept.insert(name(&seat))),
+                (true, true) => kept += 1,
                 (true, false) => return None,
                 (false, true) => drop(picked.insert(name(&seat), Seated { band, seat, signature })),
                 (false, false) => {
@@ -127,7 +127,7 @@ impl Contest {
         if let Some(new) = &new {
             counts_moved |= self.enter(order, new);
         }
-        if self.kept.len() > self.number {
+        if self.kept > self.number {
             return Err(Unsettled);
         }
         counts_moved |= self.fill(order);
@@ -144,11 +144,6 @@ impl Contest {
         others.extend(picked_now.map(|(name, one)| (Name::clone(name), one.selected(order))));
         others.retain(|(name, _)| Some(name) != changed.as_ref());
         Ok((new.map(|new| self.place_of(order, &new)), others))
-    }
-
-    /// Who has a place.
-    pub(crate) fn insiders(&self) -> impl Iterator<Item = Name> {
-        self.kept.iter().chain(self.picked.keys()).cloned()
     }
 
     /// Whether a change has to look at few.
@@ -181,8 +176,9 @@ impl Contest {
     /// Returns whether that may allow others what they were not allowed, or not what they were.
     fn leave(&mut self, order: Order<'_>, one: &Seated) -> bool {
         self.candidates -= 1;
-        let kept = self.kept.remove(&one.seat.1);
+        let kept = one.band.is_kept();
         if kept {
+            self.kept -= 1;
             self.count(&one.signature, Domains::give_back);
         } else {
             self.dequeue(order, one);
@@ -197,7 +193,7 @@ impl Contest {
         let come = self.count_where(&one.signature, Domains::join);
         let kept = one.band.is_kept();
         if kept {
-            self.kept.insert(name(&one.seat));
+            self.kept += 1;
             self.count(&one.signature, Domains::take);
         } else {
             self.queue(order, one);
@@ -241,7 +237,7 @@ impl Contest {
     /// Picks as many as there is room for. Returns whether there was one.
     fn fill(&mut self, order: Order<'_>) -> bool {
         let most = self.most_picked();
-        while self.kept.len() + self.picked.len() < self.number && self.picked.len() <= most {
+        while self.kept + self.picked.len() < self.number && self.picked.len() <= most {
             let Some(best) = self.best() else { break };
             self.dequeue(order, &best);
             self.count(&best.signature, Domains::take);

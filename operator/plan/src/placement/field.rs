@@ -124,14 +124,6 @@ impl Field {
         Ok(Placing { placed, others, rescaled })
     }
 
-    /// Those whose keys are others now, where the scales moved.
-    pub(crate) fn rescaled(&self) -> Vec<Name> {
-        match &self.places {
-            Places::Standings(standings) => standings.insiders().collect(),
-            Places::Contest(contest) => contest.insiders().collect(),
-        }
-    }
-
     /// What a candidate is ranked by.
     pub(crate) fn key(&self, policy: &Policy, member: &Member) -> Key {
         let by = policy.object.spec.placement.prioritizers.iter().zip(&self.scoring);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    bands::{Band, Order, Seat, Standing, name},
+    bands::{Band, Order, Seat, Standing},
     choose::out_of_number,
     contest::Others,
     field::Unsettled,
@@ -96,11 +96,6 @@ impl Standings {
             self.place(inside.then(|| order.key(&band, &seat)))
         });
         Ok((place, moved.map(|(name, key)| (name, self.place(key))).collect()))
-    }
-
-    /// Who is among the best.
-    pub(crate) fn insiders(&self) -> impl Iterator<Item = Name> {
-        self.bands.values().flat_map(|sides| &sides.inside).map(name)
     }
 
     fn place(&self, key: Option<Key>) -> Place {

@@ -12,7 +12,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use self::keep::{asked_of_others, inherit, settle, take_over};
+use self::{
+    keep::{asked_of_others, inherit, settle, take_over},
+    shift::rank_anew,
+};
 use crate::{
     Name, PolicyReport,
     at_rest::AtRest,
@@ -44,6 +47,8 @@ pub(crate) struct Slot {
     again: Again,
     /// What places of single clusters depend on, as long as placement is decided; None = not looked at yet.
     field: Option<Field>,
+    /// A scale moved: clusters at rest that do not wait to be told may have the ranks of before.
+    rescaled: bool,
     /// What moved since the last decision, other than by it.
     moved: Moved,
     /// Clusters of which it was not asked yet whether a policy before this one has them.
@@ -110,6 +115,7 @@ impl Slot {
             outcome: None,
             again: Again::Placement,
             field: None,
+            rescaled: false,
             moved: Moved::default(),
             unasked: Vec::new(),
             now: Timestamp::MIN,
@@ -191,7 +197,7 @@ impl Slot {
         let placed = if alike { None } else { self.place_one(name, new.as_ref()) };
         let (mut others, mut rescaled) = (Others::new(), false);
         let version = self.version.as_deref();
-        let (new, again) = match (self.members.get_mut(name), new, placed) {
+        let (mut new, again) = match (self.members.get_mut(name), new, placed) {
             (Some(old), Some(new), None) if alike => take_over(&self.policy, version, self.now, old, new),
             (old, new, Some(placing)) => {
                 (others, rescaled) = (placing.others, placing.rescaled);
@@ -202,6 +208,9 @@ impl Slot {
             }
             (old, new, None) => (new.map(|new| inherit(old, new)), Again::Placement),
         };
+        if let Some(new) = new.as_mut().filter(|_| self.rescaled) {
+            rank_anew(&self.policy, self.field.as_ref(), new);
+        }
         self.again = self.again.max(again);
         if claim != new.as_ref().and_then(Member::claim) {
             self.again = self.again.max(Again::Rollout);
@@ -260,6 +269,7 @@ impl Slot {
         }
         self.tally = Tally::of(&self.policy, self.members.values());
         self.field = None;
+        self.rescaled = false;
     }
 
     fn choice(&self) -> Choice {

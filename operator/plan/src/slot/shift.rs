@@ -3,9 +3,8 @@
 use super::{Slot, keep::let_rest};
 use crate::{
     Name,
-    placement::{
-        Asked, Field, Kind, Member, Others, Place, Placing, as_dropped, place_alone, places_one_by_one,
-    },
+    input::Policy,
+    placement::{Asked, Field, Member, Others, Place, Placing, as_dropped, place_alone, places_one_by_one},
 };
 
 impl Slot {
@@ -44,25 +43,31 @@ impl Slot {
         self.tally.add(&self.policy, member);
     }
 
-    /// Ranks the selected ones anew, where another's change moved what scores are measured by.
+    /// Ranks anew those who may be told next, where another's change moved what scores are measured by. In which order the
+    /// others are nobody asks, until they change.
     pub(super) fn rekey(&mut self) {
         let Some(field) = &self.field else { return };
-        for name in field.rescaled() {
+        self.rescaled = true;
+        let at_rest = &self.tally.at_rest;
+        let busy = self.tally.busy.iter().map(|key| &key.name);
+        let in_order: Vec<Name> =
+            busy.chain(at_rest.waiting()).chain(at_rest.unstaged()).map(Name::clone).collect();
+        for name in in_order {
             let Some(member) = self.members.get_mut(&name) else { continue };
             let key = field.key(&self.policy, member);
-            if member.rank() == Some(&key) {
-                continue;
-            }
-            // Of the others at rest nobody asks in which order they are.
-            let in_order = member.rest.is_none_or(|rest| rest.kind == Kind::Waiting);
-            if in_order {
+            if member.rank() != Some(&key) {
                 self.tally.take(&self.policy, member);
-            }
-            member.place = Place::Selected(key);
-            if in_order {
+                member.place = Place::Selected(key);
                 self.tally.add(&self.policy, member);
             }
         }
+    }
+}
+
+/// Gives one its rank by the scales of now. Its place among others may not be counted meanwhile.
+pub(super) fn rank_anew(policy: &Policy, field: Option<&Field>, member: &mut Member) {
+    if let Some(field) = field.filter(|_| member.is_selected()) {
+        member.place = Place::Selected(field.key(policy, member));
     }
 }
 

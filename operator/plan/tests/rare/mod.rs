@@ -200,4 +200,24 @@ pub(crate) const RANKS: &[Row] = &[
             ("obey c3", true),
         ],
     ),
+    (
+        "one that was away when the scale moved",
+        [
+            "",
+            "",
+            "  placement: {prioritizers: [{by: Label, key: load}, {by: StorageAvailable}]}\n  rollout: {maxConcurrent: 1}",
+        ],
+        &[
+            ("cluster c1 load=9 free=40", true),
+            ("cluster c2 load=4 free=50", true),
+            ("cluster c3 load=7 free=45", true),
+            ("policy r version=2", true),
+            ("disconnect c2", true),
+            ("disconnect c1", true),
+            ("cluster c4 load=1000 free=1", true),
+            ("connect c1", true),
+            ("connect c2", true),
+            ("obey c3", true),
+        ],
+    ),
 ];
