@@ -23,6 +23,10 @@ pub(crate) fn happening() -> impl Strategy<Value = String> {
         "untainted",
         "arch=arm64",
         "arch=amd64",
+        "load=3",
+        "load=2000",
+        "free=4",
+        "free=900",
     ]);
     let phase =
         prop::sample::select(vec!["Pulling", "Staged", "Staged", "Serving", "Serving", "Failed", "-"]);
@@ -53,6 +57,8 @@ pub(crate) fn gated() -> impl Strategy<Value = String> {
         "{numberOfClusters: 20}",
         "{prioritizers: [{by: Steady}]}",
         "{prioritizers: [{by: Steady}, {by: StorageAvailable, weight: 3}]}",
+        "{prioritizers: [{by: StorageAvailable}, {by: Label, key: load}]}",
+        "{numberOfClusters: 16, spread: [{topologyKey: region, maxSkew: 2}], prioritizers: [{by: StorageAvailable, weight: -1}, {by: Label, key: load}]}",
     ]);
     let rollout = prop::sample::select(vec![
         "{}",
