@@ -126,3 +126,27 @@ async fn api_an_undo_by_somebody_who_may_not_read_versions_says_so() {
     assert!(said.starts_with(&expected), "{said}");
     assert_eq!(policies.get("bridges").await.unwrap().spec.model.version, "2");
 }
+
+#[tokio::test]
+async fn api_a_budget_that_another_version_used_up_is_not_lifted_for_this_one() {
+    let server = Server::start().await;
+    let mut stopped = run_in("Rolling", "FailureBudget");
+    stopped["conditions"] = json!([{"type": "Degraded", "status": "True", "reason": "FailureBudget", "message": "",
+                                    "lastTransitionTime": "2026-11-24T12:00:00Z"}]);
+    let policies = make_policy(&server, stopped).await;
+    let resume = || server.nave(&["rollout", "resume", "bridges", "-n", &server.namespace]);
+    let resumed =
+        async || policies.get("bridges").await.unwrap().annotations().get("nave.dev/resume").cloned();
+
+    patch(&policies, json!({"model": {"name": "defects", "version": "3"}})).await;
+    let said = resume().unwrap_err();
+    assert!(said.contains("bridges is neither paused nor stopped by its failure budget"), "{said}");
+    patch(&policies, json!({"rollout": {"paused": true}})).await;
+    resume().unwrap();
+    assert!(!policies.get("bridges").await.unwrap().spec.rollout.paused);
+    assert_eq!(resumed().await, None);
+
+    patch(&policies, json!({"model": {"name": "defects", "version": "2"}})).await;
+    resume().unwrap();
+    assert_eq!(resumed().await.as_deref(), Some("5"));
+}

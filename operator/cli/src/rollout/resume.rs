@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 use kube::api::Patch;
-use nave_crds::{PlacementPolicy, RESUME_ANNOTATION, RolloutPhase, view::conditions};
+use nave_crds::{ModelReference, PlacementPolicyStatus, RESUME_ANNOTATION, RolloutPhase, view::conditions};
 use serde_json::json;
 
 use super::Target;
@@ -24,14 +24,17 @@ impl Resume {
     pub(crate) async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut steered = self.target.fetch(connection).await?;
         let paused = steered.policy.spec.rollout.paused;
-        if let Some(RolloutPhase::RollingBack | RolloutPhase::RolledBack) = phase(&steered.policy) {
+        // What stopped the run of another version is no reason to let this one's go past its budget.
+        let status =
+            steered.policy.status.as_ref().filter(|status| tells_of(status, &steered.policy.spec.model));
+        if let Some(RolloutPhase::RollingBack | RolloutPhase::RolledBack) = status.and_then(phase) {
             bail!(
                 "{} was rolled back, or is being: a rollback that began goes to its end, and then `kubectl nave rollout \
                  retry` starts anew",
                 steered.named()
             );
         }
-        let stopped = is_stopped_by_budget(&steered.policy);
+        let stopped = status.is_some_and(is_stopped_by_budget);
         if !paused && !stopped {
             bail!("{} is neither paused nor stopped by its failure budget", steered.named());
         }
@@ -48,14 +51,18 @@ impl Resume {
     }
 }
 
-fn phase(policy: &PlacementPolicy) -> Option<RolloutPhase> {
-    Some(policy.status.as_ref()?.run.as_ref()?.phase)
+/// Whether its run is of what the policy names now.
+fn tells_of(status: &PlacementPolicyStatus, model: &ModelReference) -> bool {
+    status.run.as_ref().is_some_and(|run| {
+        run.target == model.version && run.model.as_ref().is_none_or(|name| *name == model.name)
+    })
 }
 
-fn is_stopped_by_budget(policy: &PlacementPolicy) -> bool {
-    policy
-        .status
-        .as_ref()
-        .and_then(|status| conditions::find(&status.conditions, conditions::DEGRADED))
+fn phase(status: &PlacementPolicyStatus) -> Option<RolloutPhase> {
+    Some(status.run.as_ref()?.phase)
+}
+
+fn is_stopped_by_budget(status: &PlacementPolicyStatus) -> bool {
+    conditions::find(&status.conditions, conditions::DEGRADED)
         .is_some_and(|degraded| degraded.status == "True" && degraded.reason == "FailureBudget")
 }

@@ -87,11 +87,13 @@ mod tests {
 
     #[test]
     fn a_value_beyond_all_others_places_nobody_anew_but_those_that_it_moves() {
-        let room = |more: Value| {
-            let mut placement = json!({"numberOfClusters": 2, "prioritizers": [{"by": "StorageAvailable"}]});
+        let of_two = |spread: Value, more: Value| {
+            let mut placement = json!({"numberOfClusters": 2, "spread": spread, "prioritizers": [{"by": "StorageAvailable"}]});
             placement["prioritizers"].as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
             placement
         };
+        let room = |more: Value| of_two(json!([]), more);
+        let spread = |more: Value| of_two(json!([{"topologyKey": "region", "maxSkew": 2}]), more);
         for (placement, chosen, after) in [
             (room(json!([])), 2, ["c1", "c2"]),
             (room(json!([])), 0, ["c3", "c5"]),
@@ -103,24 +105,6 @@ mod tests {
                 0,
                 ["c3", "c5"],
             ),
-        ] {
-            let mut slot = decided(&placement, chosen);
-            slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 900, false)));
-            assert_eq!((selected(&slot), slot.again), (after.to_vec(), Again::Rollout), "{placement}");
-            slot.cluster_changed(&Name::from("c3"), Some(&spoke(3, 5, false)));
-            assert_eq!(slot.again, Again::Rollout, "{placement}");
-        }
-    }
-
-    #[test]
-    fn a_scale_that_moves_under_a_spread_moves_only_those_who_wait_to_be_told() {
-        let spread = |more: Value| {
-            let mut placement = json!({"numberOfClusters": 2, "spread": [{"topologyKey": "region", "maxSkew": 2}],
-                "prioritizers": [{"by": "StorageAvailable"}]});
-            placement["prioritizers"].as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
-            placement
-        };
-        for (placement, chosen, after) in [
             (spread(json!([])), 0, ["c3", "c5"]),
             (spread(json!([])), 1, ["c1", "c3"]),
             (spread(json!([{"by": "Steady", "weight": 5}])), 2, ["c1", "c2"]),
