@@ -29,8 +29,9 @@ pub(crate) struct Ask<'a> {
     pub(crate) only_keeps: bool,
 }
 
-/// The entry that was last made for each policy. The next cluster is mostly asked the same, and shares it.
-#[derive(Debug, Default)]
+/// The entry that was last made, or found to be as it shall be, for each policy. The next cluster is mostly asked the same, and
+/// shares it.
+#[derive(Debug)]
 pub(crate) struct Recent<'a>(Vec<Option<Made<'a>>>);
 
 #[derive(Clone, Debug)]
@@ -41,11 +42,19 @@ struct Made<'a> {
 }
 
 impl<'a> Recent<'a> {
-    fn of(&mut self, place: usize) -> &mut Option<Made<'a>> {
-        if self.0.len() <= place {
-            self.0.resize(place + 1, None);
+    /// Of so many policies; of those beyond nothing is shared.
+    pub(crate) fn of(policies: usize) -> Self {
+        Self(vec![None; policies])
+    }
+
+    fn last(&self, ask: &Ask<'a>) -> Option<&Made<'a>> {
+        self.0.get(ask.place)?.as_ref()
+    }
+
+    fn put(&mut self, ask: &Ask<'a>, entry: &Arc<AssignmentEntry>, held: Option<&'a Held>) {
+        if let Some(last) = self.0.get_mut(ask.place) {
+            *last = Some(Made { entry: Arc::clone(entry), held });
         }
-        &mut self.0[place]
     }
 }
 
@@ -65,7 +74,7 @@ impl<'a> Desk<'a> {
         }
         let stored = self.stored.entries();
         let same = stored.len() == wanted.len()
-            && stored.zip(&wanted).all(|(entry, wanted)| self.is_stored(entry, wanted));
+            && stored.zip(&wanted).all(|(entry, wanted)| self.is_kept(entry, wanted, recent));
         // A spoke refuses what is older than its ledger. Where its assignment was deleted, or restored from a backup, the
         // numbers go on after the one that it reports.
         let (generation, reported) = (self.stored.generation(), self.stored.reported_generation());
@@ -76,23 +85,50 @@ impl<'a> Desk<'a> {
         Some(ClusterAssignmentSpec { generation: generation.max(reported).saturating_add(1), entries })
     }
 
+    /// Whether a stored entry is as it shall be.
+    fn is_kept(
+        &self,
+        stored: &Arc<AssignmentEntry>,
+        wanted: &Wanted<'a, '_>,
+        recent: &mut Recent<'a>,
+    ) -> bool {
+        let last = recent.last(wanted.ask);
+        if last.is_some_and(|made| Arc::ptr_eq(&made.entry, stored) && self.is_made_from(made, wanted)) {
+            return true;
+        }
+        let same = self.is_stored(stored, wanted);
+        let source = if same { self.source(wanted) } else { None };
+        if source.is_some() {
+            recent.put(wanted.ask, stored, source);
+        }
+        same
+    }
+
     fn shared(&self, wanted: &Wanted<'a, '_>, recent: &mut Recent<'a>) -> Arc<AssignmentEntry> {
-        let ask = wanted.ask;
-        let recent = recent.of(ask.place);
-        let is_the_same = |made: &&Made<'a>| {
-            let made_from_it = made.held.is_some_and(|held| std::ptr::eq(held, ask.held))
-                && !wanted.stays()
-                && made.entry.action == wanted.action
-                && made.entry.transfer == self.cluster.object.spec.transfer;
-            made_from_it || self.is_stored(&made.entry, wanted)
-        };
-        if let Some(made) = recent.as_ref().filter(is_the_same) {
+        let is_the_same =
+            |made: &&Made<'a>| self.is_made_from(made, wanted) || self.is_stored(&made.entry, wanted);
+        if let Some(made) = recent.last(wanted.ask).filter(is_the_same) {
             return Arc::clone(&made.entry);
         }
+        let entry = Arc::new(self.entry(wanted));
+        recent.put(wanted.ask, &entry, self.source(wanted));
+        entry
+    }
+
+    /// What an entry is made from, where nothing that the cluster has stored is in it.
+    fn source(&self, wanted: &Wanted<'a, '_>) -> Option<&'a Held> {
+        let ask = wanted.ask;
         let complete =
             |told| self.version(ask, told).is_some_and(|version| !version.manifest_digest().is_empty());
-        let held = (!wanted.stays() && wanted.told.is_none_or(complete)).then_some(ask.held);
-        Arc::clone(&recent.insert(Made { entry: Arc::new(self.entry(wanted)), held }).entry)
+        (!wanted.stays() && wanted.told.is_none_or(complete)).then_some(ask.held)
+    }
+
+    /// Whether it is sure without a look at it that an entry is the wanted one.
+    fn is_made_from(&self, made: &Made<'a>, wanted: &Wanted<'a, '_>) -> bool {
+        made.held.is_some_and(|held| std::ptr::eq(held, wanted.ask.held))
+            && !wanted.stays()
+            && made.entry.action == wanted.action
+            && made.entry.transfer == self.cluster.object.spec.transfer
     }
 
     fn entry(&self, wanted: &Wanted<'_, '_>) -> AssignmentEntry {
@@ -189,8 +225,8 @@ impl<'a> Desk<'a> {
         policy: &'a Policy,
         told: &Told,
         action: Option<Action>,
-    ) -> Option<&'a AssignmentEntry> {
-        let same = |entry: &&AssignmentEntry| {
+    ) -> Option<&'a Arc<AssignmentEntry>> {
+        let same = |entry: &&Arc<AssignmentEntry>| {
             entry.model == policy.model()
                 && entry.version == *told.version
                 && action.is_none_or(|action| entry.action == action)
@@ -244,6 +280,52 @@ mod tests {
         .unwrap();
         let world = World::new([Arc::new(cluster)], [], [], [Arc::new(assignment)]);
         plan(&world, Timestamp::UNIX_EPOCH).assignments.values().next().map(|spec| spec.generation)
+    }
+
+    #[test]
+    fn entries_that_are_held_once_are_looked_at_for_each_cluster() {
+        let cluster = |name: &str, bandwidth: &str| {
+            let spec = json!({"accepted": true, "transfer": {"maxBandwidth": bandwidth}});
+            Arc::new(
+                serde_json::from_value::<EdgeCluster>(json!({"metadata": {"name": name}, "spec": spec, "status": {"conditions": [{"type": "Connected",
+                "status": "True", "reason": "R", "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z"}], "capacity": {"runtimes": [{"name": "triton"}]}}}))
+                    .unwrap(),
+            )
+        };
+        let policy = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"model": {"name": "m", "version": "1"}}});
+        let version = json!({"metadata": {"namespace": "n", "name": "m-1"},
+            "spec": {"model": "m", "version": "1", "source": {"s3": {"bucket": "b", "prefix": "p"}}},
+            "status": {"manifestDigest": "sha256:1", "conditions": [{"type": "Ready", "status": "True", "reason": "R",
+                "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"}]}});
+        let world = |clusters: Vec<Arc<EdgeCluster>>, version: &serde_json::Value| {
+            World::new(
+                clusters,
+                [Arc::new(serde_json::from_value(version.clone()).unwrap())],
+                [Arc::new(serde_json::from_value(policy.clone()).unwrap())],
+                [],
+            )
+        };
+        let names = ["a", "b", "c"];
+        let mut stored = world(names.map(|name| cluster(name, "1Mi")).into(), &version);
+        let first = plan(&stored, Timestamp::UNIX_EPOCH);
+        assert_eq!(first.assignments.len(), 3);
+        let mut other = world(vec![cluster("a", "1Mi"), cluster("b", "2Mi"), cluster("c", "1Mi")], &version);
+        let mut another = version.clone();
+        another["status"]["manifestDigest"] = json!("sha256:2");
+        let mut renewed = world(names.map(|name| cluster(name, "1Mi")).into(), &another);
+        for (name, spec) in &first.assignments {
+            let object = Arc::new(ClusterAssignment::new(name.as_str(), (**spec).clone()));
+            for world in [&mut stored, &mut other, &mut renewed] {
+                world.upsert_assignment(Arc::clone(&object));
+            }
+        }
+        let changed = |world: &World| {
+            let plan = plan(world, Timestamp::UNIX_EPOCH);
+            plan.assignments.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(changed(&stored).is_empty());
+        assert_eq!(changed(&other), ["b"], "its transfer is another");
+        assert_eq!(changed(&renewed), names, "the version's weights are others");
     }
 
     #[test]

@@ -59,17 +59,22 @@ impl Planner {
     /// A planner for this world, with everything to decide.
     pub fn new(world: &World) -> Self {
         let mut planner = Self { stale: Stale::All, ..Self::default() };
+        let nothing = Arc::<Assignment>::default();
+        let mut last: Option<Arc<Assignment>> = None;
         for (name, object) in &world.clusters {
-            let assignment = world.assignments.get(name).map(|object| Assignment::new(Arc::clone(object)));
+            let assignment = world.assignments.get(name).map_or_else(
+                || Arc::clone(&nothing),
+                |object| Arc::new(Assignment::new(Arc::clone(object), last.as_deref())),
+            );
+            last = Some(Arc::clone(&assignment));
             let cluster = Arc::new(Cluster::new(name.as_str(), Arc::clone(object)));
             let name = Arc::clone(&cluster.name);
-            planner
-                .spokes
-                .insert(name, Spoke { cluster, assignment: Arc::new(assignment.unwrap_or_default()) });
+            planner.spokes.insert(name, Spoke { cluster, assignment });
         }
         for (name, object) in world.assignments.iter().filter(|(name, _)| !world.clusters.contains_key(*name))
         {
-            planner.orphans.insert(Name::from(name.as_str()), Arc::new(Assignment::new(Arc::clone(object))));
+            let assignment = Assignment::new(Arc::clone(object), None);
+            planner.orphans.insert(Name::from(name.as_str()), Arc::new(assignment));
         }
         let versions = world.versions.iter();
         planner.versions =
@@ -115,7 +120,9 @@ impl Planner {
             return;
         };
         let name = Name::from(name.as_str());
-        self.set_assignment(&name, Arc::new(Assignment::new(object)));
+        let before = self.spokes.get(&name).map(|spoke| &*spoke.assignment);
+        let assignment = Arc::new(Assignment::new(object, before));
+        self.set_assignment(&name, assignment);
     }
 
     /// Takes an assignment out.
@@ -274,7 +281,7 @@ impl Planner {
             let slots = self.policies.values().enumerate();
             let asked: Vec<Ask<'_>> =
                 slots.filter_map(|(place, slot)| slot.ask(place, slot.member(&name)?)).collect();
-            self.desk(spoke).assemble(&asked, &mut Recent::default())
+            self.desk(spoke).assemble(&asked, &mut Recent::of(0))
         });
         match spec {
             Some(spec) => drop(self.changed.insert(name, Arc::new(spec))),
@@ -287,12 +294,12 @@ impl Planner {
         let slots = self.policies.values();
         let mut asked_by: Vec<_> = slots.map(|slot| (slot, slot.members().peekable())).collect();
         let mut changed = BTreeMap::new();
-        let mut recent = Recent::default();
+        let mut recent = Recent::of(self.policies.len());
         let mut asked: Vec<Ask<'_>> = Vec::new();
         for (name, spoke) in &self.spokes {
             asked.clear();
             for (place, (slot, all)) in asked_by.iter_mut().enumerate() {
-                let member = all.next_if(|(next, _)| *next == name).map(|(_, member)| member);
+                let member = all.next_if(|next| next.name() == name);
                 asked.extend(member.and_then(|member| slot.ask(place, member)));
             }
             if let Some(spec) = self.desk(spoke).assemble(&asked, &mut recent) {

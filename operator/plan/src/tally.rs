@@ -10,6 +10,7 @@ use crate::{
     Category, Excluded, ExclusionReason, Name,
     at_rest::AtRest,
     input::Policy,
+    members::Members,
     placement::{Key, Member, Place},
     rollout::Rolled,
     status::EXCLUDED_NAMES,
@@ -20,9 +21,24 @@ use crate::{
 pub(crate) struct Tally {
     pub(crate) matched: usize,
     excluded: BTreeMap<ExclusionReason, BTreeSet<Name>>,
-    /// Selected ones that are not at rest, best first.
-    pub(crate) busy: BTreeSet<Key>,
+    pub(crate) busy: Busy,
     pub(crate) at_rest: AtRest,
+}
+
+/// Selected clusters that are not at rest.
+#[derive(Debug)]
+pub(crate) enum Busy {
+    /// Best first.
+    These(BTreeSet<Key>),
+    /// So many of all that a walk over these finds them. A policy that begins has nobody at rest, and to sort them all would
+    /// be for nothing.
+    Many(usize),
+}
+
+impl Default for Busy {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
 }
 
 /// How many clusters of a policy are where.
@@ -51,23 +67,23 @@ pub(crate) struct ExcludedRow {
 
 impl Tally {
     /// The tally of these members.
-    pub(crate) fn of<'a>(policy: &Policy, members: impl Iterator<Item = &'a Member>) -> Self {
+    pub(crate) fn of(policy: &Policy, members: &Members) -> Self {
         let mut tally = Self { at_rest: AtRest::new(policy), ..Self::default() };
         // Sorted lists become sets at once; insertions one by one would cost ten times as much.
         let mut busy = Vec::new();
         let mut excluded: BTreeMap<ExclusionReason, Vec<Name>> = BTreeMap::new();
-        for member in members {
+        for member in members.iter() {
             match (&member.place, member.rest) {
                 (Place::Excluded((reason, _)), _) => {
                     excluded.entry(*reason).or_default().push(Name::clone(member.name()));
                 }
-                (Place::Selected(key), None) => busy.push(key.clone()),
+                (Place::Selected(key), None) => busy.push(key),
                 (Place::Selected(key), Some(rest)) => tally.at_rest.add(policy, key, member, rest),
                 (Place::Out, _) => {}
             }
             tally.matched += usize::from(member.matched);
         }
-        tally.busy = busy.into_iter().collect();
+        tally.busy = Busy::of(&busy, members);
         tally.excluded =
             excluded.into_iter().map(|(reason, names)| (reason, names.into_iter().collect())).collect();
         tally
@@ -80,9 +96,7 @@ impl Tally {
             (Place::Excluded((reason, _)), _) => {
                 self.excluded.entry(*reason).or_default().insert(Name::clone(member.name()));
             }
-            (Place::Selected(key), None) => {
-                self.busy.insert(key.clone());
-            }
+            (Place::Selected(key), None) => self.busy.add(key),
             (Place::Selected(key), Some(rest)) => self.at_rest.add(policy, key, member, rest),
             (Place::Out, _) => {}
         }
@@ -97,9 +111,7 @@ impl Tally {
                     names.remove(member.name());
                 }
             }
-            (Place::Selected(key), None) => {
-                self.busy.remove(key);
-            }
+            (Place::Selected(key), None) => self.busy.take(key),
             (Place::Selected(key), Some(rest)) => self.at_rest.take(policy, key, member, rest),
             (Place::Out, _) => {}
         }
@@ -119,7 +131,7 @@ impl Tally {
     }
 
     /// Who is excluded, by reason.
-    pub(crate) fn excluded(&self, members: &BTreeMap<Name, Member>) -> Vec<ExcludedRow> {
+    pub(crate) fn excluded(&self, members: &Members) -> Vec<ExcludedRow> {
         let message = |name: &Name| match members.get(name).map(|member| &member.place) {
             Some(Place::Excluded((_, message))) => format!("{name}: {message}"),
             Some(Place::Out | Place::Selected(_)) | None => String::new(),
@@ -130,6 +142,38 @@ impl Tally {
             Some(ExcludedRow { reason: *reason, count: names.len(), first, message })
         };
         self.excluded.iter().filter_map(row).collect()
+    }
+}
+
+impl Busy {
+    fn of(keys: &[&Key], members: &Members) -> Self {
+        if keys.len() * 2 > members.count() {
+            return Self::Many(keys.len());
+        }
+        Self::These(keys.iter().copied().cloned().collect())
+    }
+
+    fn add(&mut self, key: &Key) {
+        match self {
+            Self::These(keys) => drop(keys.insert(key.clone())),
+            Self::Many(count) => *count += 1,
+        }
+    }
+
+    fn take(&mut self, key: &Key) {
+        match self {
+            Self::These(keys) => drop(keys.remove(key)),
+            Self::Many(count) => *count -= 1,
+        }
+    }
+
+    /// Once they are few, they are known one by one: the walk for it comes after as many changes.
+    pub(crate) fn settle(&mut self, members: &Members) {
+        if let Self::Many(count) = self
+            && members.are_few(*count)
+        {
+            *self = Self::These(members.iter().filter_map(Member::busy).cloned().collect());
+        }
     }
 }
 

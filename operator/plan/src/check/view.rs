@@ -66,7 +66,7 @@ impl<'a> View<'a> {
             Some(Site {
                 name,
                 cluster: Cluster::new(name, world.clusters.get(&**name)?.clone()),
-                assignment: stored.map(|stored| Assignment::new(stored.clone())).unwrap_or_default(),
+                assignment: stored.map(|stored| Assignment::new(stored.clone(), None)).unwrap_or_default(),
                 before: serve(stored.map(|stored| &stored.spec)),
                 after: serve(
                     plan.assignments.get(&**name).map(|spec| &**spec).or(stored.map(|stored| &stored.spec)),

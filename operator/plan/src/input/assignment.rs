@@ -11,14 +11,21 @@ use super::{Fingerprint, Policy};
 #[derive(Debug, Default)]
 pub(crate) struct Assignment {
     pub(crate) object: Option<Arc<ClusterAssignment>>,
-    /// Indices into `spec.entries`, in the canonical order.
+    /// Clusters that hold the same entries share it.
+    layout: Arc<Layout>,
+    /// Indices into `status.entries`, those of one model together and by version.
+    rows: Vec<(Fingerprint, u32)>,
+}
+
+/// Where entries are.
+#[derive(Debug, Default)]
+struct Layout {
+    /// Their indices, in the canonical order.
     order: Vec<u32>,
     /// Where in `order` each policy's entries begin.
     owners: Vec<(Fingerprint, u32)>,
-    /// Indices into `status.entries`, those of one model together and by version.
-    rows: Vec<(Fingerprint, u32)>,
     /// Serve entries of all policies.
-    pub(crate) serve_entries: usize,
+    serve_entries: u32,
 }
 
 /// A version that a cluster was told, and when.
@@ -33,8 +40,8 @@ pub(crate) struct Told {
 /// What a policy asks of one cluster: as it is stored, or as it shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    pub(crate) serve: Option<Told>,
-    pub(crate) prefetch: Option<Told>,
+    pub(crate) serve: Option<Arc<Told>>,
+    pub(crate) prefetch: Option<Arc<Told>>,
     /// A Wait entry. Its time is set where a rollback left the cluster without a version.
     pub(crate) wait: Option<Option<Timestamp>>,
 }
@@ -50,8 +57,13 @@ impl Held {
         &NOTHING
     }
 
-    /// What these entries of one policy say of its model. Of two entries of a kind the one that was told last counts.
-    pub(crate) fn of<'a>(entries: impl Iterator<Item = &'a AssignmentEntry>, policy: &Policy) -> Self {
+    /// What these entries of one policy say of its model. Of two entries of a kind the one that was told last counts. What
+    /// `like` was told as well is shared with it.
+    pub(crate) fn of<'a>(
+        entries: impl Iterator<Item = &'a Arc<AssignmentEntry>>,
+        policy: &Policy,
+        like: Option<&Self>,
+    ) -> Self {
         // Of a million entries nearly all name the target: those share one text.
         let version = |name: &str| match *policy.target_name == *name {
             true => Arc::clone(&policy.target_name),
@@ -60,10 +72,20 @@ impl Held {
         let mut held = Self::default();
         for entry in entries.filter(|entry| entry.model == policy.model()) {
             let at = entry.told_at.as_ref().map(|at| at.0);
-            let told = || Told {
-                version: version(&entry.version),
-                at,
-                previous: entry.previous_version.as_deref().map(version),
+            let is_told = |told: &&Arc<Told>| {
+                *told.version == *entry.version
+                    && told.at == at
+                    && told.previous.as_deref() == entry.previous_version.as_deref()
+            };
+            let told = || {
+                let known =
+                    like.into_iter().flat_map(|like| like.serve.iter().chain(&like.prefetch)).find(is_told);
+                let new = || Told {
+                    version: version(&entry.version),
+                    at,
+                    previous: entry.previous_version.as_deref().map(version),
+                };
+                known.map_or_else(|| Arc::new(new()), Arc::clone)
             };
             match entry.action {
                 Action::Serve => latest(&mut held.serve, told()),
@@ -91,18 +113,22 @@ pub(crate) fn canonical(a: &AssignmentEntry, b: &AssignmentEntry) -> Ordering {
 }
 
 impl Assignment {
-    pub(crate) fn new(object: Arc<ClusterAssignment>) -> Self {
+    /// One like another: mostly a cluster's is like the one of before, or of the cluster before, and holds the very same entries.
+    pub(crate) fn new(object: Arc<ClusterAssignment>, like: Option<&Self>) -> Self {
         let entries = &object.spec.entries;
-        let mut order: Vec<u32> = (0u32..).take(entries.len()).collect();
-        order.sort_by(|a, b| canonical(&entries[*a as usize], &entries[*b as usize]));
-        let owners = owners(entries, &order);
+        let like = like.filter(|like| holds_the_same(like.stored(), entries));
+        let layout = like.map_or_else(|| Arc::new(Layout::of(entries)), |like| Arc::clone(&like.layout));
         let status = object.status.as_ref().map_or(&[][..], |status| &status.entries);
         let fingerprint = |row: &EntryStatus| Fingerprint::of(&row.namespace, &row.model);
         let mut rows: Vec<(Fingerprint, u32)> = status.iter().map(fingerprint).zip(0u32..).collect();
         let key = |index: u32| row_key(&status[index as usize]);
         rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(&key(b.1))));
-        let serve_entries = entries.iter().filter(|entry| entry.action == Action::Serve).count();
-        Self { order, owners, rows, serve_entries, object: Some(object) }
+        Self { layout, rows, object: Some(object) }
+    }
+
+    /// Serve entries of all policies.
+    pub(crate) fn serve_entries(&self) -> u32 {
+        self.layout.serve_entries
     }
 
     pub(crate) fn generation(&self) -> i64 {
@@ -121,25 +147,25 @@ impl Assignment {
     }
 
     /// The stored entries, in the canonical order.
-    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &AssignmentEntry> {
-        let entries = self.object.as_ref().map_or(&[][..], |object| &object.spec.entries);
-        self.order.iter().map(move |index| &*entries[*index as usize])
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &Arc<AssignmentEntry>> {
+        let entries = self.stored();
+        self.layout.order.iter().map(move |index| &entries[*index as usize])
     }
 
     /// The stored entries of one policy.
     pub(crate) fn entries_of<'a>(
         &'a self,
         policy: &'a Policy,
-    ) -> impl Iterator<Item = &'a AssignmentEntry> + Clone + 'a {
-        let entries = self.object.as_ref().map_or(&[][..], |object| &object.spec.entries);
-        let is_its = |entry: &&AssignmentEntry| {
+    ) -> impl Iterator<Item = &'a Arc<AssignmentEntry>> + Clone + 'a {
+        let (entries, Layout { order, owners, .. }) = (self.stored(), &*self.layout);
+        let is_its = |entry: &&Arc<AssignmentEntry>| {
             entry.policy == policy.key.name && entry.namespace == policy.key.namespace
         };
-        let from = self.owners.partition_point(|(owner, _)| *owner < policy.fingerprint);
-        let alike = self.owners[from..].iter().take_while(|(owner, _)| *owner == policy.fingerprint);
-        let entry = move |index: &u32| &*entries[*index as usize];
-        let begin = alike.map(|(_, begin)| *begin as usize).find(|begin| is_its(&entry(&self.order[*begin])));
-        let of_it = begin.map_or(&[][..], |begin| &self.order[begin..]);
+        let from = owners.partition_point(|(owner, _)| *owner < policy.fingerprint);
+        let alike = owners[from..].iter().take_while(|(owner, _)| *owner == policy.fingerprint);
+        let entry = move |index: &u32| &entries[*index as usize];
+        let begin = alike.map(|(_, begin)| *begin as usize).find(|begin| is_its(&entry(&order[*begin])));
+        let of_it = begin.map_or(&[][..], |begin| &order[begin..]);
         of_it.iter().map(entry).take_while(is_its)
     }
 
@@ -196,8 +222,7 @@ impl Assignment {
 
     /// Whether any policy asks the spoke to hold this version.
     pub(crate) fn asks_for(&self, namespace: &str, model: &str, version: &str) -> bool {
-        let entries = self.object.as_ref().map_or(&[][..], |object| &object.spec.entries);
-        entries.iter().any(|entry| {
+        self.stored().iter().any(|entry| {
             entry.version == version
                 && entry.model == model
                 && entry.namespace == namespace
@@ -205,8 +230,30 @@ impl Assignment {
         })
     }
 
+    fn stored(&self) -> &[Arc<AssignmentEntry>] {
+        self.object.as_ref().map_or(&[], |object| &object.spec.entries)
+    }
+
     fn status_rows(&self) -> &[EntryStatus] {
         self.object.as_ref().and_then(|object| object.status.as_ref()).map_or(&[], |status| &status.entries)
+    }
+}
+
+/// Whether these are not only equal, but held once.
+fn holds_the_same(a: &[Arc<AssignmentEntry>], b: &[Arc<AssignmentEntry>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+impl Layout {
+    fn of(entries: &[Arc<AssignmentEntry>]) -> Self {
+        let mut order: Vec<u32> = (0u32..).take(entries.len()).collect();
+        order.sort_by(|a, b| canonical(&entries[*a as usize], &entries[*b as usize]));
+        let serve_entries = entries.iter().filter(|entry| entry.action == Action::Serve).count();
+        Self {
+            owners: owners(entries, &order),
+            order,
+            serve_entries: u32::try_from(serve_entries).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -232,7 +279,7 @@ fn row_key(row: &EntryStatus) -> (&str, &str, &str) {
     (&row.namespace, &row.model, &row.version)
 }
 
-fn latest(slot: &mut Option<Told>, told: Told) {
+fn latest(slot: &mut Option<Arc<Told>>, told: Arc<Told>) {
     if slot.as_ref().is_none_or(|present| present.at <= told.at) {
         *slot = Some(told);
     }
@@ -258,6 +305,34 @@ mod tests {
     }
 
     #[test]
+    fn only_one_with_the_very_same_entries_is_laid_out_like_another() {
+        let entry = |policy: &str| {
+            let object = json!({"namespace": "n", "policy": policy, "model": "m", "version": "1", "manifestDigest": "", "action": "Serve"});
+            Arc::new(serde_json::from_value::<AssignmentEntry>(object).unwrap())
+        };
+        let [a, b, c] = ["a", "b", "c"].map(entry);
+        let of = |entries: &[&Arc<AssignmentEntry>], like: Option<&Assignment>| {
+            let mut object = ClusterAssignment::new("x", Default::default());
+            object.spec.entries = entries.iter().map(|entry| Arc::clone(entry)).collect();
+            Assignment::new(Arc::new(object), like)
+        };
+        let first = of(&[&b, &a], None);
+        for (entries, sorted, alike) in [
+            (vec![&b, &a], vec!["a", "b"], true),
+            (vec![&a, &b], vec!["a", "b"], false),
+            (vec![&b, &c], vec!["b", "c"], false),
+            (vec![&b], vec!["b"], false),
+            (vec![&b, &a, &c], vec!["a", "b", "c"], false),
+            (vec![], vec![], false),
+        ] {
+            let second = of(&entries, Some(&first));
+            assert_eq!(second.entries().map(|entry| &*entry.policy).collect::<Vec<_>>(), sorted);
+            assert_eq!(Arc::ptr_eq(&first.layout, &second.layout), alike, "{sorted:?}");
+            assert_eq!(second.serve_entries() as usize, entries.len());
+        }
+    }
+
+    #[test]
     fn whose_an_entry_or_a_row_is_does_not_depend_on_its_fingerprint_alone() {
         let names = alike();
         let others = ["a", "p", "z"].map(str::to_owned);
@@ -271,7 +346,7 @@ mod tests {
             .collect();
         let object = json!({"metadata": {"name": "c"}, "spec": {"generation": 1, "entries": entries},
             "status": {"observedGeneration": 1, "entries": rows}});
-        let assignment = Assignment::new(Arc::new(serde_json::from_value(object).unwrap()));
+        let assignment = Assignment::new(Arc::new(serde_json::from_value(object).unwrap()), None);
         for name in all() {
             let object = json!({"metadata": {"namespace": "n", "name": name}, "spec": {"model": {"name": name, "version": "1"}}});
             let object = Arc::new(serde_json::from_value(object).unwrap());

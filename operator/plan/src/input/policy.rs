@@ -4,7 +4,7 @@ use std::{cmp::Ordering, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use nave_crds::{
-    OnFailure, Placement, PlacementPolicy, PlacementPolicyStatus, Prioritizer, PrioritizerKind, Step,
+    OnFailure, Placement, PlacementPolicy, PlacementPolicyStatus, Prioritizer, PrioritizerKind, Spread, Step,
 };
 
 use super::{
@@ -135,6 +135,11 @@ impl Policy {
 
     pub(crate) fn status(&self) -> Option<&PlacementPolicyStatus> {
         self.object.status.as_ref()
+    }
+
+    /// Over which domains the chosen clusters are spread.
+    pub(crate) fn spread(&self) -> &[Spread] {
+        &self.object.spec.placement.spread
     }
 
     /// Why the policy changes nothing; None = it is fit to decide.

@@ -129,7 +129,7 @@ pub(crate) fn places_alike(policy: &Policy, a: &Member, b: &Member) -> bool {
     let placement = &policy.object.spec.placement;
     (a.matched, a.chosen, &a.verdict, &a.winner, a.prefer_no_select)
         == (b.matched, b.chosen, &b.verdict, &b.winner, b.prefer_no_select)
-        && placement.spread.iter().all(|one| a.label(&one.topology_key) == b.label(&one.topology_key))
+        && a.signature == b.signature
         && placement.prioritizers.iter().all(|by| value(by, a) == value(by, b))
 }
 
@@ -162,7 +162,7 @@ fn if_dropped(policy: &Policy, version: Option<&Version>, member: &Member, refus
     if let Err(first) = judge(policy, version, &member.spoke, false) {
         return first;
     }
-    let lacks = Spread::lacks_key(&policy.object.spec.placement.spread, member);
+    let lacks = Spread::lacks_key(policy.spread(), member);
     lacks.map_or(refusal, |message| (ExclusionReason::SpreadKeyMissing, message.into()))
 }
 
@@ -183,20 +183,16 @@ fn leave_out_those_without_keys<'m>(
     candidates: &mut Vec<usize>,
     refusals: &mut Refusals,
 ) -> Spread<'m> {
-    let specs = &policy.object.spec.placement.spread;
-    let mut spread = Spread::new(specs);
-    let mut labels: Vec<Option<&'m str>> = Vec::with_capacity(specs.len());
+    let mut spread = Spread::new(policy.spread());
     candidates.retain(|index| {
         let member = members[*index];
-        labels.clear();
-        labels.extend(specs.iter().map(|spec| member.label(&spec.topology_key)));
-        if labels.contains(&None)
+        if member.signature.contains(&None)
             && let Some(refusal) = lacks_key(policy, member)
         {
             refusals[*index] = Some(refusal);
             return false;
         }
-        spread.add(&labels);
+        spread.add(&member.signature);
         true
     });
     spread
@@ -212,7 +208,7 @@ fn keep_chosen(members: &[&Member], ranking: &Ranking, why: &Arc<str>, refusals:
 /// Walks the ranking.
 fn walk(policy: &Policy, ranking: &Ranking, mut spread: Spread<'_>, refusals: &mut Refusals) {
     let number = policy.number.unwrap_or(usize::MAX);
-    let is_spread = !policy.object.spec.placement.spread.is_empty();
+    let is_spread = !policy.spread().is_empty();
     let kind_of = ranking.order.iter().map(|one| spread.kind(one.candidate));
     let kinds: Vec<usize> = kind_of.collect();
     let mut taken = vec![false; kinds.len()];
@@ -251,7 +247,7 @@ pub(crate) fn lacks_key(policy: &Policy, member: &Member) -> Option<Refusal> {
     if member.chosen && !policy.steady {
         return None;
     }
-    let message = Spread::lacks_key(&policy.object.spec.placement.spread, member)?;
+    let message = Spread::lacks_key(policy.spread(), member)?;
     Some((ExclusionReason::SpreadKeyMissing, message.into()))
 }
 

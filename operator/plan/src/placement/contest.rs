@@ -74,7 +74,7 @@ impl Contest {
         for (contender, selected) in contenders {
             let Seated { band, seat, signature } = Seated::of(order, contender);
             candidates += 1;
-            for (domains, domain) in domains.iter_mut().zip(&signature) {
+            for (domains, domain) in domains.iter_mut().zip(&*signature) {
                 domains.join(domain.as_deref());
                 if selected {
                     domains.take(domain.as_deref());
@@ -158,8 +158,9 @@ impl Contest {
     /// Compares all that may be first of a queue.
     fn line_up(&mut self, order: Order<'_>) {
         self.waiting.values_mut().for_each(|queue| queue.look(order));
-        let head =
-            |(signature, queue): (&Signature, &Queue)| Some((queue.head()?.key.clone(), signature.clone()));
+        let head = |(signature, queue): (&Signature, &Queue)| {
+            Some((queue.head()?.key.clone(), Signature::clone(signature)))
+        };
         self.heads = self.waiting.iter().filter_map(head).collect();
     }
 
@@ -217,7 +218,7 @@ impl Contest {
     fn change_queue(&mut self, signature: &Signature, change: impl FnOnce(&mut Queue), order: Order<'_>) {
         if !self.waiting.contains_key(signature) {
             let allowed = allows(&self.domains, signature);
-            self.waiting.insert(signature.clone(), Queue::new(order, BTreeMap::new(), allowed));
+            self.waiting.insert(Signature::clone(signature), Queue::new(order, BTreeMap::new(), allowed));
         }
         let Some(queue) = self.waiting.get_mut(signature) else { return };
         let (head, bands) = (queue.head().map(|head| head.key.clone()), queue.bands());
@@ -229,7 +230,7 @@ impl Contest {
         }
         head.inspect(|head| drop(self.heads.remove(head)));
         match first {
-            Some(first) => drop(self.heads.insert(first, signature.clone())),
+            Some(first) => drop(self.heads.insert(first, Signature::clone(signature))),
             None => drop(self.waiting.remove(signature)),
         }
     }
@@ -261,11 +262,15 @@ impl Contest {
         }
         let (_, signature) = fewest?;
         let head = self.waiting.get(signature)?.head()?;
-        Some(Seated { band: head.band.clone(), seat: head.seat.clone(), signature: signature.clone() })
+        Some(Seated {
+            band: head.band.clone(),
+            seat: head.seat.clone(),
+            signature: Signature::clone(signature),
+        })
     }
 
     fn count(&mut self, signature: &Signature, how: impl Fn(&mut Domains, Option<&str>)) {
-        for (domains, domain) in self.domains.iter_mut().zip(signature) {
+        for (domains, domain) in self.domains.iter_mut().zip(&**signature) {
             how(domains, domain.as_deref());
         }
     }
@@ -276,7 +281,7 @@ impl Contest {
         signature: &Signature,
         how: impl Fn(&mut Domains, Option<&str>) -> bool,
     ) -> usize {
-        let domains = self.domains.iter_mut().zip(signature);
+        let domains = self.domains.iter_mut().zip(&**signature);
         domains.map(|(domains, domain)| usize::from(how(domains, domain.as_deref()))).sum()
     }
 
@@ -325,7 +330,7 @@ impl Seated {
 fn allows(domains: &[Domains], signature: &Signature) -> bool {
     domains
         .iter()
-        .zip(signature)
+        .zip(&**signature)
         .filter(|(domains, _)| domains.firm)
         .all(|(domains, domain)| domains.keeps(domain.as_deref()))
 }
@@ -334,7 +339,7 @@ fn allows(domains: &[Domains], signature: &Signature) -> bool {
 fn breaks(domains: &[Domains], signature: &Signature) -> usize {
     domains
         .iter()
-        .zip(signature)
+        .zip(&**signature)
         .filter(|(domains, domain)| !domains.firm && !domains.keeps(domain.as_deref()))
         .count()
 }
@@ -353,7 +358,7 @@ mod tests {
         let order = Order { along: Along::Scores, scoring: &[] };
         let contender = |name: &str| Contender {
             standing: Standing { kept: false, prefer_no_select: 0, values: Vec::new(), name: name.into() },
-            signature: vec![Some(name.into())],
+            signature: [Some(name.into())].into(),
         };
         let two = ["a", "b"].map(|name| (contender(name), false));
         let mut contest = Contest::of(0, order, Vec::new(), two.into_iter()).unwrap();

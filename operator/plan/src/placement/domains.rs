@@ -1,18 +1,19 @@
 //! Domains: one spread constraint's, each with how many candidates and how many selected clusters lie in it, where both
 //! come and go.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use nave_crds::{Spread, WhenUnsatisfiable};
 
-use super::Member;
+use crate::input::Cluster;
 
 /// The domain of one candidate by each constraint: candidates of one signature are allowed or not together.
-pub(crate) type Signature = Vec<Option<Box<str>>>;
+pub(crate) type Signature = Arc<[Option<Box<str>>]>;
 
-/// The signature of a member.
-pub(crate) fn signature(specs: &[Spread], member: &Member) -> Signature {
-    specs.iter().map(|spec| member.label(&spec.topology_key).map(Box::from)).collect()
+/// The signature of a cluster.
+pub(crate) fn signature(specs: &[Spread], cluster: &Cluster) -> Signature {
+    let label = |spec: &Spread| cluster.labels().get(&spec.topology_key).map(|label| label.as_str().into());
+    specs.iter().map(label).collect()
 }
 
 /// One constraint's domains: those in which there is a candidate.

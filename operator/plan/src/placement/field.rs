@@ -9,7 +9,7 @@ use super::{
     bands::{Along, Order, Standing},
     choose::{lacks_key, lose},
     contest::{Contender, Contest, Others},
-    domains::{Domains, signature},
+    domains::{Domains, Signature},
     exclusion::Hold,
     member::{Member, Place},
     rank::Key,
@@ -169,7 +169,7 @@ fn places<'a>(
     candidates: impl Iterator<Item = &'a Member>,
 ) -> Option<Places> {
     let number = policy.number.unwrap_or(usize::MAX);
-    let spread = &policy.object.spec.placement.spread;
+    let spread = policy.spread();
     if spread.is_empty() {
         let candidates = candidates.map(|member| (standing(policy, member), member.is_selected()));
         return Standings::of(number, order, candidates).map(Places::Standings);
@@ -180,10 +180,7 @@ fn places<'a>(
 }
 
 fn contender(policy: &Policy, member: &Member) -> Contender {
-    Contender {
-        standing: standing(policy, member),
-        signature: signature(&policy.object.spec.placement.spread, member),
-    }
+    Contender { standing: standing(policy, member), signature: Signature::clone(&member.signature) }
 }
 
 fn standing(policy: &Policy, member: &Member) -> Standing {

@@ -1,14 +1,15 @@
 //! Member: one cluster as one policy sees it. What the two alone say is made anew whenever the cluster, its assignment,
 //! the policy or its version changes, and at no other time; what was decided stands beside it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use nave_crds::{Action, EntryStatus, Phase, TaintEffect};
 
 use super::{
-    cel::Verdict,
+    beside::Beside,
     choose::Winner,
+    domains::Signature,
     exclusion::{Hold, Refusal, judge, judge_beside},
     rank::Key,
     taints::untolerated,
@@ -26,13 +27,15 @@ pub(crate) struct Member {
     /// It has an entry of this policy.
     pub(crate) chosen: bool,
     /// Serve entries of this policy that are stored.
-    pub(crate) serve_entries: usize,
+    pub(crate) serve_entries: u32,
     /// What is stored for the policy's model; None = nothing.
-    held: Option<Box<Held>>,
+    held: Option<Arc<Held>>,
     /// Where the spoke's rows for the policy's model are.
     rows: Rows,
     /// What the spoke said of the target. Of nearly all nothing else is asked, and its rows lie far away in memory.
     pub(crate) target: Option<Reported>,
+    /// Where it lies, for the policy's spread.
+    pub(crate) signature: Signature,
     /// PreferNoSelect taints that the policy does not tolerate.
     pub(crate) prefer_no_select: u32,
     /// Whether it is fit, as far as other policies and clusters do not matter. A chosen one may be told nothing for now.
@@ -151,13 +154,19 @@ pub(crate) struct Moved {
 }
 
 impl Member {
-    /// What concerns a policy of a cluster; None where nothing does. `said` is what policies with the same expressions
-    /// found that these say of it.
-    pub(crate) fn of(
+    /// What concerns a policy of a cluster; None where nothing does.
+    pub(crate) fn of(policy: &Policy, version: Option<&Version>, spoke: &Spoke) -> Option<Self> {
+        let beside =
+            Beside { said: &mut None, signature: &mut None, known: &mut BTreeSet::new(), held: &mut None };
+        Self::beside(policy, version, spoke, beside)
+    }
+
+    /// The same beside other policies and clusters.
+    pub(crate) fn beside(
         policy: &Policy,
         version: Option<&Version>,
         spoke: &Spoke,
-        said: &mut Option<Verdict>,
+        mut beside: Beside<'_>,
     ) -> Option<Self> {
         let matched = policy.selector.matches(spoke.cluster.labels());
         let entries = spoke.assignment.entries_of(policy);
@@ -165,7 +174,6 @@ impl Member {
         if !matched && !chosen {
             return None;
         }
-        let held = if chosen { Held::of(entries.clone(), policy) } else { Held::default() };
         let tolerations = &policy.object.spec.placement.tolerations;
         let rows = spoke.assignment.rows_for(policy);
         let target = spoke.assignment.rows_in(&rows).find(|row| row.version == policy.target());
@@ -173,12 +181,13 @@ impl Member {
         Some(Self {
             matched,
             chosen,
-            serve_entries: entries.filter(|entry| entry.action == Action::Serve).count(),
-            held: (!held.is_empty()).then(|| Box::new(held)),
+            held: beside.held(entries.clone(), policy),
+            serve_entries: count(entries.filter(|entry| entry.action == Action::Serve)),
             rows,
             target: target.map(Reported::of),
-            prefer_no_select: u32::try_from(avoided.count()).unwrap_or(u32::MAX),
-            verdict: judge_beside(policy, version, spoke, chosen, said),
+            signature: beside.signature(policy, &spoke.cluster),
+            prefer_no_select: count(avoided),
+            verdict: judge_beside(policy, version, spoke, chosen, beside.said),
             winner: None,
             hold: None,
             place: Place::Out,
@@ -281,6 +290,10 @@ impl Member {
             moved.claims.push(Name::clone(self.name()));
         }
     }
+}
+
+fn count(these: impl Iterator) -> u32 {
+    u32::try_from(these.count()).unwrap_or(u32::MAX)
 }
 
 impl Asked {

@@ -13,8 +13,26 @@ use crate::{Name, Ranked, input::Policy};
 pub(crate) struct Key {
     kept: Reverse<bool>,
     pub(crate) prefer_no_select: u32,
-    total: Reverse<i128>,
+    total: Reverse<Total>,
     pub(crate) name: Name,
+}
+
+/// A number in its order, in two halves: a whole one would have keys, and all that holds one, begin at every other place in
+/// memory only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Total(i64, u64);
+
+impl From<i128> for Total {
+    fn from(number: i128) -> Self {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Self((number >> 64) as i64, number as u64)
+    }
+}
+
+impl From<Total> for i128 {
+    fn from(Total(upper, lower): Total) -> Self {
+        (Self::from(upper) << 64) | Self::from(lower)
+    }
 }
 
 impl Key {
@@ -26,7 +44,7 @@ impl Key {
 
     /// The same from what it is made of.
     pub(crate) fn new(kept: bool, prefer_no_select: u32, total: i128, name: &Name) -> Self {
-        Self { kept: Reverse(kept), prefer_no_select, total: Reverse(total), name: Arc::clone(name) }
+        Self { kept: Reverse(kept), prefer_no_select, total: Reverse(total.into()), name: Arc::clone(name) }
     }
 
     /// Whether it was chosen already, and others do not rank before it for that.
@@ -34,20 +52,22 @@ impl Key {
         self.kept.0
     }
 
-    fn before_the_name(&self) -> (Reverse<bool>, u32, Reverse<i128>) {
+    /// All but the name.
+    pub(crate) fn before_the_name(&self) -> impl Ord + use<> {
         (self.kept, self.prefer_no_select, self.total)
     }
 
     /// What the next plan compares it by among the selected, all of which are chosen then.
     pub(crate) fn once_chosen(&self, policy: &Policy, chosen: bool) -> Self {
         let gain = if chosen { 0 } else { steady_gain(&policy.object.spec.placement.prioritizers) };
-        Self { kept: Reverse(!policy.steady), total: Reverse(self.total.0 + gain), ..self.clone() }
+        let total = i128::from(self.total.0) + gain;
+        Self { kept: Reverse(!policy.steady), total: Reverse(total.into()), ..self.clone() }
     }
 
     /// One that differs from others in its name alone.
     #[cfg(test)]
     pub(crate) fn named(name: &str) -> Self {
-        Self { kept: Reverse(true), prefer_no_select: 0, total: Reverse(0), name: Name::from(name) }
+        Self { kept: Reverse(true), prefer_no_select: 0, total: Reverse(0.into()), name: Name::from(name) }
     }
 }
 
@@ -91,7 +111,7 @@ impl Ranking {
                 cluster: Arc::clone(&one.key.name),
                 kept: one.key.kept.0,
                 prefer_no_select: one.key.prefer_no_select,
-                total: shown(one.key.total.0),
+                total: shown(one.key.total.0.into()),
                 scores: self.scores.iter().map(score).collect(),
             }
         };

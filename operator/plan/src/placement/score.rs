@@ -67,8 +67,8 @@ pub(crate) fn value(prioritizer: &Prioritizer, member: &Member) -> Option<i128> 
     match prioritizer.by {
         PrioritizerKind::Steady => Some(i128::from(member.chosen)),
         PrioritizerKind::Balance => {
-            let others = member.spoke.assignment.serve_entries.saturating_sub(member.serve_entries);
-            i128::try_from(others).ok().map(|count| -count)
+            let others = member.spoke.assignment.serve_entries().saturating_sub(member.serve_entries);
+            Some(-i128::from(others))
         }
         PrioritizerKind::AcceleratorMemory => Some(cluster.accelerator_memory),
         PrioritizerKind::StorageAvailable => cluster.available_bytes().map(i128::from),

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use nave_crds::{Spread as SpreadSpec, WhenUnsatisfiable};
 
-use super::Member;
+use super::{Member, Signature};
 
 /// The counts of all constraints of a policy. Candidates that lie in the same domains are of one kind, and allowed or not
 /// together.
 #[derive(Debug)]
 pub(crate) struct Spread<'m> {
     constraints: Vec<Constraint<'m>>,
-    by_labels: BTreeMap<Vec<Option<&'m str>>, usize>,
+    by_signature: BTreeMap<&'m [Option<Box<str>>], usize>,
     /// Where each kind lies, by constraint.
     domains: Vec<Vec<Option<usize>>>,
     /// The kind of each candidate.
@@ -36,7 +36,7 @@ impl<'m> Spread<'m> {
     pub(crate) fn new(specs: &[SpreadSpec]) -> Self {
         Self {
             constraints: specs.iter().map(Constraint::new).collect(),
-            by_labels: BTreeMap::new(),
+            by_signature: BTreeMap::new(),
             domains: Vec::new(),
             kind_of: Vec::new(),
         }
@@ -44,26 +44,22 @@ impl<'m> Spread<'m> {
 
     /// Whether this candidate lacks a key that it needs.
     pub(crate) fn lacks_key(spec: &[SpreadSpec], member: &Member) -> Option<String> {
-        let labels = member.spoke.cluster.labels();
-        spec.iter()
-            .find(|one| {
-                one.when_unsatisfiable == WhenUnsatisfiable::DoNotSelect
-                    && !labels.contains_key(&one.topology_key)
-            })
-            .map(|one| format!("has no label {}", one.topology_key))
+        let mut lacking = spec.iter().zip(&*member.signature).filter(|(_, label)| label.is_none());
+        let needed = lacking.find(|(one, _)| one.when_unsatisfiable == WhenUnsatisfiable::DoNotSelect);
+        needed.map(|(one, _)| format!("has no label {}", one.topology_key))
     }
 
-    /// One more candidate, by its label for each constraint.
-    pub(crate) fn add(&mut self, labels: &[Option<&'m str>]) {
-        if let Some(kind) = self.by_labels.get(labels) {
+    /// One more candidate, by its domain for each constraint.
+    pub(crate) fn add(&mut self, signature: &'m Signature) {
+        if let Some(kind) = self.by_signature.get(&**signature) {
             self.kind_of.push(*kind);
             return;
         }
-        let constraints = self.constraints.iter_mut().zip(labels);
-        self.domains
-            .push(constraints.map(|(constraint, label)| Some(constraint.number(label.as_ref()?))).collect());
-        let kind = self.by_labels.len();
-        self.by_labels.insert(labels.to_vec(), kind);
+        let constraints = self.constraints.iter_mut().zip(&**signature);
+        let domains = constraints.map(|(constraint, label)| Some(constraint.number(label.as_deref()?)));
+        self.domains.push(domains.collect());
+        let kind = self.by_signature.len();
+        self.by_signature.insert(signature, kind);
         self.kind_of.push(kind);
     }
 

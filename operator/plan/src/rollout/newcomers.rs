@@ -12,7 +12,8 @@ pub(crate) fn take_their_places(policy: &Policy, seats: &mut [Seat<'_>], others:
         return false;
     }
     for seat in seats.iter_mut() {
-        seat.next = seat.key().map(|key| key.once_chosen(policy, seat.member.chosen));
+        let next = seat.key().map(|key| key.once_chosen(policy, seat.member.chosen));
+        seat.next = next.map(Box::new);
     }
     seats.sort_by(|a, b| a.next.cmp(&b.next));
     true

@@ -101,7 +101,11 @@ fn send(look: &Look<'_>, run: &Run, seat: &mut Seat<'_>) {
     let previous = seat.asked.serve.as_ref().and_then(|told| told.previous.clone());
     seat.asked = match previous {
         Some(version) => Held {
-            serve: Some(Told { previous: Some(Arc::clone(&version)), version, at: Some(look.stamp) }),
+            serve: Some(Arc::new(Told {
+                previous: Some(Arc::clone(&version)),
+                version,
+                at: Some(look.stamp),
+            })),
             ..Held::default()
         },
         None => Held { wait: Some(Some(look.stamp)), ..Held::default() },

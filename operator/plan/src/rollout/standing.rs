@@ -26,7 +26,7 @@ pub(crate) struct Seat<'a> {
     pub(crate) holds_target: bool,
     pub(crate) standing: Standing,
     /// Its rank in the next plan, where that is looked at.
-    pub(crate) next: Option<Key>,
+    pub(crate) next: Option<Box<Key>>,
 }
 
 /// Where a selected cluster is.
@@ -48,7 +48,7 @@ pub(crate) struct Standing {
 impl Seat<'_> {
     /// Its rank.
     pub(crate) fn key(&self) -> Option<&Key> {
-        self.next.as_ref().or(self.member.rank())
+        self.next.as_deref().or(self.member.rank())
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -110,12 +110,12 @@ pub(crate) fn standing(
     asked: &Held,
 ) -> Standing {
     let row = member.target;
-    let serve = asked.serve.as_ref();
+    let serve = asked.serve.as_deref();
     let target = serve.filter(|serve| *serve.version == *policy.target());
     let connected = member.spoke.cluster.connected();
     let serving_since = target.and_then(|told| serving_since(told, row));
     let flight_until = serve.and_then(|serve| flight_until(policy, now, member, serve));
-    let fetching = asked.prefetch.as_ref().filter(|told| *told.version == *policy.target());
+    let fetching = asked.prefetch.as_deref().filter(|told| *told.version == *policy.target());
     let attempt = target.or(fetching).map_or(Some(run.started_at), |told| told.at);
     let reported = row.is_some_and(|row| row.phase.is_failure() && counts(row, attempt));
     let held = member.hold.is_some();
@@ -160,7 +160,7 @@ fn flight_until(policy: &Policy, now: Timestamp, member: &Member, told: &Told) -
     if let Some(row) = member.reported(&told.version) {
         // A cluster that is sent back, or overtaken by a new target, may never have left what it serves: then the spoke
         // has nothing new to report, and that it knows the newest entries is what makes its old report count.
-        let stored = member.held().serve.as_ref() == Some(told);
+        let stored = member.held().serve.as_deref() == Some(told);
         let fresh = counts(row, told.at) || (!is_target && stored && member.spoke.assignment.observed());
         if fresh && row.phase == Phase::Serving || counts(row, told.at) && row.phase.is_failure() {
             return None;
@@ -215,7 +215,7 @@ pub(crate) fn rest(
     }
     // Of nearly all that are at rest nothing but this has to be known.
     let row = member.target;
-    let told = stored.serve.as_ref().filter(|told| *told.version == *policy.target());
+    let told = stored.serve.as_deref().filter(|told| *told.version == *policy.target());
     if run.is_back() && told.is_some_and(|told| told_in_run(run, told)) {
         // It may have to be sent back.
         return None;

@@ -42,7 +42,7 @@ pub(crate) fn prefetch(
     run: &Run,
     stamp: Timestamp,
     member: &Member,
-) -> Option<Told> {
+) -> Option<Arc<Told>> {
     let stored = member.held().prefetch.clone();
     if policy.frozen().is_some() {
         return stored;
@@ -58,8 +58,8 @@ pub(crate) fn prefetch(
     }
     // A run that is retried asks anew, also those that failed the first time.
     let stored = stored.filter(|stored| stored.at.is_none_or(|at| at >= run.started_at));
-    stored
-        .or_else(|| Some(Told { version: Arc::clone(&policy.target_name), at: Some(stamp), previous: None }))
+    let told = || Told { version: Arc::clone(&policy.target_name), at: Some(stamp), previous: None };
+    stored.or_else(|| Some(Arc::new(told())))
 }
 
 /// Who of those that the step needs can be told now.
@@ -180,13 +180,15 @@ impl<'a> Lanes<'a> {
 
 /// Tells these seats to switch to the target.
 pub(crate) fn tell(look: &Look<'_>, run: &Run, seats: &mut [Seat<'_>], these: &[usize]) {
+    let mut last: Option<Arc<Told>> = None;
     for place in these {
         let seat = &mut seats[*place];
-        let told = Told {
-            version: Arc::clone(&look.target),
-            at: Some(look.stamp),
-            previous: previous_version(look, seat.member),
-        };
+        let previous = previous_version(look, seat.member);
+        // A step mostly tells all its clusters the same.
+        let told = last.filter(|told| told.previous == previous).unwrap_or_else(|| {
+            Arc::new(Told { version: Arc::clone(&look.target), at: Some(look.stamp), previous })
+        });
+        last = Some(Arc::clone(&told));
         seat.asked = Held { serve: Some(told), prefetch: None, wait: None };
         seat.tell = true;
         seat.standing = standing(look.policy, look.now, run, seat.member, &seat.asked);

@@ -16,8 +16,7 @@ impl Slot {
 
     /// The same of all that it has.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (Name, Arc<Winner>)> {
-        let claim =
-            |(name, member): (&Name, &Member)| Some((Arc::clone(name), self.as_winner(member.claim()?)));
+        let claim = |member: &Member| Some((Arc::clone(member.name()), self.as_winner(member.claim()?)));
         self.members.iter().filter_map(claim)
     }
 
@@ -33,7 +32,7 @@ impl Slot {
     /// Of these clusters policies before it may have others than before.
     pub(crate) fn holders_changed(&mut self, mut holders: Vec<(&Name, Option<&Arc<Winner>>)>) {
         holders.retain(|(name, winner)| {
-            self.members.get(*name).is_some_and(|member| member.winner.as_ref() != *winner)
+            self.members.get(name).is_some_and(|member| member.winner.as_ref() != *winner)
         });
         if holders.len() > self.most_one_by_one() {
             self.again = Again::Placement;
@@ -41,7 +40,7 @@ impl Slot {
         }
         for (name, winner) in holders {
             let Some(spoke) = self.members.get(name).map(|member| member.spoke.clone()) else { continue };
-            let mut new = Member::of(&self.policy, self.version.as_deref(), &spoke, &mut None);
+            let mut new = Member::of(&self.policy, self.version.as_deref(), &spoke);
             if let Some(new) = &mut new {
                 new.winner = winner.cloned();
                 self.loses |= winner.is_some();
@@ -58,7 +57,8 @@ impl Slot {
         }
         self.loses = !winners.is_empty();
         let mut winners = winners.iter().peekable();
-        for (name, member) in &mut self.members {
+        for member in self.members.iter_mut() {
+            let name = member.name();
             while winners.next_if(|(next, _)| *next < name).is_some() {}
             member.winner = winners.next_if(|(next, _)| *next == name).map(|(_, winner)| winner.clone());
         }
@@ -66,18 +66,20 @@ impl Slot {
 
     /// Beyond so many, to place all together is less work.
     fn most_one_by_one(&self) -> usize {
-        8.max(self.members.len() / 64)
+        8.max(self.members.count() / 64)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::{
         super::staged::{decided_of, selected, spoke},
         *,
     };
+    use crate::{input::Catalogue, tally::Busy};
 
     #[test]
     fn whom_another_policy_takes_or_leaves_is_placed_by_itself() {
@@ -96,6 +98,24 @@ mod tests {
             slot.holders_changed(vec![(&name, None)]);
             assert_eq!((selected(&slot), slot.again), (with_all, Again::Rollout), "{placement}");
         }
+    }
+
+    #[test]
+    fn once_few_are_left_they_are_known_one_by_one() {
+        let mut slot = decided_of(10, &json!({}), 0);
+        assert!(matches!(slot.tally.busy, Busy::Many(10)));
+        let names: Vec<Name> = (1..=8).map(|number| Name::from(format!("c{number}"))).collect();
+        let winner = slot.as_winner(false);
+        let mut take = |names: &[Name], winner: Option<&Arc<Winner>>| {
+            slot.holders_changed(names.iter().map(|name| (name, winner)).collect());
+            slot.decide(&Catalogue::default(), Timestamp::UNIX_EPOCH, false);
+            let busy =
+                slot.members.busy(&slot.tally.busy).into_iter().map(|member| member.name().to_string());
+            (matches!(slot.tally.busy, Busy::Many(_)), busy.collect::<Vec<_>>())
+        };
+        assert_eq!(take(&names[..7], Some(&winner)), (true, vec!["c10".into(), "c8".into(), "c9".into()]));
+        assert_eq!(take(&names[7..], Some(&winner)), (false, vec!["c10".into(), "c9".into()]));
+        assert_eq!(take(&names[..1], None), (false, vec!["c1".into(), "c10".into(), "c9".into()]));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! changes is placed by itself where no other depends on it, and the rollout looks only at clusters that are not at rest.
 
 mod claims;
+mod gather;
 mod keep;
 mod shift;
 #[cfg(test)]
 mod staged;
 mod whole;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -21,9 +22,12 @@ use crate::{
     at_rest::AtRest,
     entries::Ask,
     input::{Catalogue, Held, Policy, Spoke, Told, Version},
-    members::{busy, for_each, selected},
+    members::Members,
     outcome::{self, Outcome},
-    placement::{Asked, Choice, Field, Member, Moved, Others, Winner, place, places_alike},
+    placement::{
+        Asked, Choice, Field, Member, Moved, Others, Placed, Winner, place, place_alone, places_alike,
+        places_one_by_one,
+    },
     rollout::{Look, Run, Wanted, rest, roll},
     tally::{Counts, Tally},
 };
@@ -35,7 +39,7 @@ pub(crate) struct Slot {
     /// The policy's target, if it is known.
     version: Option<Arc<Version>>,
     /// Clusters that match, or have an entry of it.
-    members: BTreeMap<Name, Member>,
+    members: Members,
     tally: Tally,
     pub(crate) outcome: Option<Outcome>,
     /// What it is to policies after it, of clusters that it has.
@@ -57,9 +61,6 @@ pub(crate) struct Slot {
     now: Timestamp,
 }
 
-/// A policy whose members are being gathered, with the number of its expressions.
-type Begun = (Slot, usize, Vec<(Name, Member)>);
-
 /// How much is to be decided anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Again {
@@ -71,38 +72,6 @@ enum Again {
 }
 
 impl Slot {
-    /// Policies with everything to decide. Each cluster is shown to all of them before the next one is: to read what it says
-    /// from memory is what many clusters and many policies cost most.
-    pub(crate) fn some<'a, 'p>(
-        policies: &'p [Arc<Policy>],
-        catalogue: &Catalogue,
-        spokes: impl ExactSizeIterator<Item = &'a Spoke>,
-    ) -> Vec<Self> {
-        // Policies with the same expressions ask them once of each cluster.
-        let mut alike: BTreeMap<&[String], usize> = BTreeMap::new();
-        let begun = |policy: &'p Arc<Policy>| {
-            let next = alike.len();
-            let expressions = *alike.entry(&policy.object.spec.placement.cel).or_insert(next);
-            (Self::new(Arc::clone(policy), catalogue), expressions, Vec::with_capacity(spokes.len()))
-        };
-        let mut slots: Vec<Begun> = policies.iter().map(begun).collect();
-        let mut said = vec![None; alike.len()];
-        for spoke in spokes {
-            said.fill(None);
-            for (slot, expressions, members) in &mut slots {
-                let version = slot.version.as_deref();
-                let member = Member::of(&slot.policy, version, spoke, &mut said[*expressions]);
-                members.extend(member.map(|member| (Arc::clone(member.name()), member)));
-            }
-        }
-        let filled = |(mut slot, _, members): Begun| {
-            slot.members = members.into_iter().collect();
-            slot.tally = Tally::of(&slot.policy, slot.members.values());
-            slot
-        };
-        slots.into_iter().map(filled).collect()
-    }
-
     fn new(policy: Arc<Policy>, catalogue: &Catalogue) -> Self {
         Self {
             version: target(&policy, catalogue),
@@ -110,7 +79,7 @@ impl Slot {
             serves: Arc::new(Winner::new(&policy.key, true)),
             loses: false,
             policy,
-            members: BTreeMap::new(),
+            members: Members::default(),
             tally: Tally::default(),
             outcome: None,
             again: Again::Placement,
@@ -136,13 +105,14 @@ impl Slot {
     pub(crate) fn version_changed(&mut self, catalogue: &Catalogue, changed: &str) -> Vec<Name> {
         if *changed != *self.policy.target_name {
             self.again = self.again.max(Again::Rollout);
-            let concerns = |told: &Option<Told>| told.as_ref().is_some_and(|told| *told.version == *changed);
+            let concerns =
+                |told: &Option<Arc<Told>>| told.as_ref().is_some_and(|told| *told.version == *changed);
             let asked = self.all_asked();
             let concerned = asked.filter(|(_, held)| concerns(&held.serve) || concerns(&held.prefetch));
             return concerned.map(|(name, _)| Arc::clone(name)).collect();
         }
         self.version = target(&self.policy, catalogue);
-        for member in self.members.values_mut() {
+        for member in self.members.iter_mut() {
             member.judge(&self.policy, self.version.as_deref());
         }
         self.again = Again::Placement;
@@ -173,8 +143,7 @@ impl Slot {
 
     /// A cluster changed; `spoke` is what it is now.
     pub(crate) fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
-        let mut new =
-            spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke, &mut None));
+        let mut new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke));
         match (self.members.get(name), &mut new) {
             (None, None) => return,
             (None, Some(_)) => self.unasked.push(Arc::clone(name)),
@@ -219,9 +188,9 @@ impl Slot {
         match new {
             Some(new) => {
                 self.tally.add(&self.policy, &new);
-                self.members.insert(Arc::clone(name), new);
+                self.members.insert(new);
             }
-            None => drop(self.members.remove(name)),
+            None => self.members.remove(name),
         }
         others.into_iter().for_each(|(name, place)| self.shift(&name, place));
         if rescaled {
@@ -250,30 +219,39 @@ impl Slot {
 
     /// Decides who is selected.
     fn place(&mut self, moved: &mut Moved) {
-        let mut choice = self.choice();
-        let holds = std::mem::take(&mut choice.holds);
-        let run = Run::lets_rest(&self.policy, self.now);
-        let version = self.version.as_deref();
-        for ((member, place), hold) in self.members.values_mut().zip(choice.places()).zip(holds) {
+        let (policy, version, now) = (&*self.policy, self.version.as_deref(), self.now);
+        let run = Run::lets_rest(policy, now);
+        let mut settle = |member: &mut Member, (place, hold): Placed| {
             member.decide(place, moved);
             member.hold = hold;
             member.rest = None;
             if !member.is_selected() {
                 member.ask(asked_of_others(member), moved);
             } else if let Some(run) = &run
-                && let Some(rest) = rest(&self.policy, version, run, self.now, member)
+                && let Some(rest) = rest(policy, version, run, now, member)
             {
                 member.rest = Some(rest);
                 member.ask(Asked::Stored, moved);
             }
+        };
+        if places_one_by_one(policy) {
+            for member in self.members.iter_mut() {
+                let placed = place_alone(policy, version, member);
+                settle(member, placed);
+            }
+        } else {
+            let mut choice = self.choice();
+            let holds = std::mem::take(&mut choice.holds);
+            let placed = choice.places().into_iter().zip(holds);
+            self.members.iter_mut().zip(placed).for_each(|(member, placed)| settle(member, placed));
         }
-        self.tally = Tally::of(&self.policy, self.members.values());
+        self.tally = Tally::of(&self.policy, &self.members);
         self.field = None;
         self.rescaled = false;
     }
 
     fn choice(&self) -> Choice {
-        let members: Vec<&Member> = self.members.values().collect();
+        let members: Vec<&Member> = self.members.iter().collect();
         place(&self.policy, self.version.as_deref(), &members)
     }
 
@@ -293,8 +271,9 @@ impl Slot {
         let look = Look::new(&policy, catalogue, now);
         let excluded = self.tally.excluded(&self.members);
         let nobody = AtRest::default();
+        self.tally.busy.settle(&self.members);
         let (rolled, counts) = loop {
-            let busy = busy(&self.members, &self.tally);
+            let busy = self.members.busy(&self.tally.busy);
             let rolled = roll(&look, &busy, &self.tally.at_rest);
             let names = match rolled.wanted {
                 None => {
@@ -302,7 +281,7 @@ impl Slot {
                     break (rolled, counts);
                 }
                 Some(Wanted::Everybody) => {
-                    let rolled = roll(&look, &selected(&self.members), &nobody);
+                    let rolled = roll(&look, &self.members.selected(), &nobody);
                     let counts = Counts::of(self.tally.matched, &rolled);
                     break (rolled, counts);
                 }
@@ -312,29 +291,33 @@ impl Slot {
         };
         debug_assert!(whole::decides_the_same(&look, &self.members, &rolled), "{} at {now}", policy.key);
         self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
-        let seats = rolled.seats.into_iter();
-        let asked: Vec<(Name, Held)> = seats.map(|seat| (Arc::clone(seat.name()), seat.asked)).collect();
         // A step mostly asks the same of all its clusters.
         let mut shared = Arc::new(Held::default());
-        for_each(&mut self.members, asked, |member, held| {
+        let mut share = |held| {
+            if *shared != held {
+                shared = Arc::new(held);
+            }
+            Arc::clone(&shared)
+        };
+        let seats = rolled.seats.into_iter();
+        let asked: Vec<(Name, Arc<Held>)> =
+            seats.map(|seat| (Arc::clone(seat.name()), share(seat.asked))).collect();
+        self.members.for_each(asked, |member, held| {
             if member.rest.is_some() {
-                if held == *member.held() {
+                if *held == *member.held() {
                     return;
                 }
                 self.tally.take(&policy, member);
                 member.rest = None;
                 self.tally.add(&policy, member);
             }
-            if *shared != held {
-                shared = Arc::new(held);
-            }
-            member.ask(Asked::This(Arc::clone(&shared)), moved);
+            member.ask(Asked::This(held), moved);
         });
     }
 
     /// What was decided about each cluster and why, as of a decision at this time.
     pub(crate) fn report(&self, catalogue: &Catalogue, now: Timestamp) -> PolicyReport {
-        let members: Vec<&Member> = self.members.values().collect();
+        let members: Vec<&Member> = self.members.iter().collect();
         outcome::report(&self.policy, catalogue, now, &members, &self.choice())
     }
 
@@ -350,13 +333,13 @@ impl Slot {
     }
 
     /// All clusters that concern it.
-    pub(crate) fn members(&self) -> impl Iterator<Item = (&Name, &Member)> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.iter()
     }
 
     /// What is asked of each cluster of which anything is asked.
     pub(crate) fn all_asked(&self) -> impl Iterator<Item = (&Name, &Held)> {
-        self.members.iter().filter_map(|(name, member)| Some((name, member.asked()?)))
+        self.members.iter().filter_map(|member| Some((member.name(), member.asked()?)))
     }
 }
 

@@ -18,7 +18,7 @@ impl Slot {
         if self.places_all() {
             return None;
         }
-        let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.values()));
+        let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.iter()));
         let mut field = field?;
         let placing = field.place(&self.policy, version, self.members.get(name), new).ok()?;
         self.field = Some(field);
@@ -49,7 +49,7 @@ impl Slot {
         let Some(field) = &self.field else { return };
         self.rescaled = true;
         let at_rest = &self.tally.at_rest;
-        let busy = self.tally.busy.iter().map(|key| &key.name);
+        let busy = self.members.busy(&self.tally.busy).into_iter().map(Member::name);
         let in_order: Vec<Name> =
             busy.chain(at_rest.waiting()).chain(at_rest.unstaged()).map(Name::clone).collect();
         for name in in_order {

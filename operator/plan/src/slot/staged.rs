@@ -27,7 +27,7 @@ pub(super) fn spoke(number: u64, bytes: u64, chosen: bool) -> Spoke {
     });
     Spoke {
         cluster: Arc::new(Cluster::new(&name, Arc::new(serde_json::from_value(object).unwrap()))),
-        assignment: Arc::new(Assignment::new(Arc::new(serde_json::from_value(assignment).unwrap()))),
+        assignment: Arc::new(Assignment::new(Arc::new(serde_json::from_value(assignment).unwrap()), None)),
     }
 }
 
@@ -42,7 +42,9 @@ pub(super) fn decided_of(count: u64, placement: &Value, chosen: u64) -> Slot {
         "spec": {"model": {"name": "m", "version": "1"}, "placement": placement}});
     let object = Arc::new(serde_json::from_value(object).unwrap());
     let policies = [Arc::new(Policy::new(PolicyKey::of(&object), object))];
-    let spokes: Vec<Spoke> = (1..=count).map(|number| spoke(number, 10 * number, number <= chosen)).collect();
+    let mut spokes: Vec<Spoke> =
+        (1..=count).map(|number| spoke(number, 10 * number, number <= chosen)).collect();
+    spokes.sort_by(|a, b| a.cluster.name.cmp(&b.cluster.name));
     let catalogue = Catalogue::default();
     let mut slot = Slot::some(&policies, &catalogue, spokes.iter()).remove(0);
     slot.decide(&catalogue, Timestamp::UNIX_EPOCH, false);
@@ -51,6 +53,6 @@ pub(super) fn decided_of(count: u64, placement: &Value, chosen: u64) -> Slot {
 
 /// The names of those that are selected.
 pub(super) fn selected(slot: &Slot) -> Vec<&str> {
-    let members = slot.members.values().filter(|member| member.is_selected());
+    let members = slot.members.iter().filter(|member| member.is_selected());
     members.map(|member| &**member.name()).collect()
 }

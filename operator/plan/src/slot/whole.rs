@@ -7,19 +7,14 @@ use crate::{
     Name,
     at_rest::AtRest,
     input::Held,
-    members::selected,
-    placement::Member,
+    members::Members,
     rollout::{Look, Rolled, Seat, roll},
 };
 
 /// Whether a look at everybody decides the same.
-pub(super) fn decides_the_same(
-    look: &Look<'_>,
-    members: &BTreeMap<Name, Member>,
-    rolled: &Rolled<'_>,
-) -> bool {
+pub(super) fn decides_the_same(look: &Look<'_>, members: &Members, rolled: &Rolled<'_>) -> bool {
     let nobody = AtRest::default();
-    let whole = roll(look, &selected(members), &nobody);
+    let whole = roll(look, &members.selected(), &nobody);
     let seats = rolled.seats.iter();
     let asked: BTreeMap<&Name, (&Held, bool)> =
         seats.map(|seat| (seat.name(), (&seat.asked, seat.tell))).collect();
