@@ -1,5 +1,5 @@
 //! At rest: selected clusters that a rollout counts, and queues, instead of looking at each of them. What can be said of one
-//! of these depends on nothing but its kind: that it serves the target, is away, is on its way to it, or waits to be told.
+//! of these depends on nothing but its kind: that it serves the target, is away, is on its way to it or back, or waits to be told.
 //!
 //! Invariant: it is what adding its clusters one by one gives, in any order.
 
@@ -26,6 +26,7 @@ pub(crate) struct AtRest {
     groups: BTreeMap<String, Group>,
     told_away: BTreeSet<Name>,
     untold_away: BTreeSet<Name>,
+    /// To the target, or on the way back from it.
     in_flight: BTreeSet<Name>,
     /// The same, by the end of their time.
     flights: BTreeSet<(Timestamp, Name)>,
@@ -36,6 +37,11 @@ pub(crate) struct AtRest {
     /// Connected, and without the target's weights: the gate of prefetch waits for these.
     delaying: BTreeSet<Name>,
     pub(crate) serving: usize,
+    /// Those in flight that are on the way back.
+    pub(crate) returning: usize,
+    back: usize,
+    back_away: usize,
+    pub(crate) failed: usize,
     pub(crate) holding_target: usize,
     pub(crate) told_in_run: usize,
 }
@@ -105,7 +111,7 @@ impl AtRest {
 
     /// How many.
     pub(crate) fn count(&self) -> usize {
-        self.serving + self.in_flight.len() + self.waiting_count() + self.away_count()
+        self.active_count() + self.away_count() + self.back_away
     }
 
     pub(crate) fn in_flight(&self) -> &BTreeSet<Name> {
@@ -144,13 +150,14 @@ impl AtRest {
         self.waiting.len() + self.unstaged.len()
     }
 
+    /// Those that are away, and did not fail.
     pub(crate) fn away_count(&self) -> usize {
         self.told_away.len() + self.untold_away.len()
     }
 
     /// Connected ones.
     pub(crate) fn active_count(&self) -> usize {
-        self.serving + self.in_flight.len() + self.waiting_count()
+        self.serving + self.in_flight.len() + self.waiting_count() + self.back
     }
 
     /// When the first of those in flight has used up its time.
@@ -213,6 +220,7 @@ impl AtRest {
         crowd.told_in_run += usize::from(rest.told_in_run);
         self.told_in_run += usize::from(rest.told_in_run);
         self.holding_target += usize::from(rest.holds_target);
+        self.failed += usize::from(rest.failed);
         let place = group.map(|group| match self.groups.contains_key(group) {
             true => self.groups.get_mut(group),
             false => Some(self.groups.entry(group.to_owned()).or_default()),
@@ -229,14 +237,17 @@ impl AtRest {
                     *crowd.since.entry(since).or_default() += 1;
                 }
             }
-            Kind::InFlight(until) => {
+            Kind::InFlight(until) | Kind::Returning(until) => {
                 self.in_flight.insert(Name::clone(name));
                 self.flights.insert((until, Name::clone(name)));
-                crowd.in_flight += 1;
+                crowd.in_flight += usize::from(rest.kind.told());
+                self.returning += usize::from(!rest.kind.told());
                 if let Some(place) = place {
                     place.in_flight += 1;
                 }
             }
+            Kind::Back => self.back += 1,
+            Kind::BackAway => self.back_away += 1,
             Kind::ToldAway => drop(self.told_away.insert(Name::clone(name))),
             Kind::UntoldAway => drop(self.untold_away.insert(Name::clone(name))),
             Kind::Waiting => {
@@ -270,6 +281,7 @@ impl AtRest {
         crowd.told_in_run -= usize::from(rest.told_in_run);
         self.told_in_run -= usize::from(rest.told_in_run);
         self.holding_target -= usize::from(rest.holds_target);
+        self.failed -= usize::from(rest.failed);
         let mut place = group.and_then(|group| self.groups.get_mut(group));
         if let Some(place) = &mut place {
             place.count -= 1;
@@ -285,14 +297,17 @@ impl AtRest {
                     }
                 }
             }
-            Kind::InFlight(until) => {
+            Kind::InFlight(until) | Kind::Returning(until) => {
                 self.in_flight.remove(name);
                 self.flights.remove(&(until, Name::clone(name)));
-                crowd.in_flight -= 1;
+                crowd.in_flight -= usize::from(rest.kind.told());
+                self.returning -= usize::from(!rest.kind.told());
                 if let Some(place) = &mut place {
                     place.in_flight -= 1;
                 }
             }
+            Kind::Back => self.back -= 1,
+            Kind::BackAway => self.back_away -= 1,
             Kind::ToldAway => drop(self.told_away.remove(name)),
             Kind::UntoldAway => drop(self.untold_away.remove(name)),
             Kind::Waiting => {

@@ -51,9 +51,11 @@ impl<'a> Recent<'a> {
         self.0.get(ask.place)?.as_ref()
     }
 
-    fn put(&mut self, ask: &Ask<'a>, entry: &Arc<AssignmentEntry>, held: Option<&'a Held>) {
-        if let Some(last) = self.0.get_mut(ask.place) {
-            *last = Some(Made { entry: Arc::clone(entry), held });
+    fn put(&mut self, ask: &Ask<'a>, made: impl FnOnce() -> Option<Made<'a>>) {
+        if let Some(last) = self.0.get_mut(ask.place)
+            && let Some(made) = made()
+        {
+            *last = Some(made);
         }
     }
 }
@@ -97,9 +99,9 @@ impl<'a> Desk<'a> {
             return true;
         }
         let same = self.is_stored(stored, wanted);
-        let source = if same { self.source(wanted) } else { None };
-        if source.is_some() {
-            recent.put(wanted.ask, stored, source);
+        if same {
+            let made = |held| Made { entry: Arc::clone(stored), held: Some(held) };
+            recent.put(wanted.ask, || self.source(wanted).map(made));
         }
         same
     }
@@ -111,7 +113,7 @@ impl<'a> Desk<'a> {
             return Arc::clone(&made.entry);
         }
         let entry = Arc::new(self.entry(wanted));
-        recent.put(wanted.ask, &entry, self.source(wanted));
+        recent.put(wanted.ask, || Some(Made { entry: Arc::clone(&entry), held: self.source(wanted) }));
         entry
     }
 
@@ -284,13 +286,12 @@ mod tests {
 
     #[test]
     fn entries_that_are_held_once_are_looked_at_for_each_cluster() {
+        let connected = json!({"conditions": [{"type": "Connected", "status": "True", "reason": "R", "message": "",
+            "lastTransitionTime": "1970-01-01T00:00:00Z"}], "capacity": {"runtimes": [{"name": "triton"}]}});
         let cluster = |name: &str, bandwidth: &str| {
             let spec = json!({"accepted": true, "transfer": {"maxBandwidth": bandwidth}});
-            Arc::new(
-                serde_json::from_value::<EdgeCluster>(json!({"metadata": {"name": name}, "spec": spec, "status": {"conditions": [{"type": "Connected",
-                "status": "True", "reason": "R", "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z"}], "capacity": {"runtimes": [{"name": "triton"}]}}}))
-                    .unwrap(),
-            )
+            let object = json!({"metadata": {"name": name}, "spec": spec, "status": connected});
+            Arc::new(serde_json::from_value::<EdgeCluster>(object).unwrap())
         };
         let policy = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"model": {"name": "m", "version": "1"}}});
         let version = json!({"metadata": {"namespace": "n", "name": "m-1"},

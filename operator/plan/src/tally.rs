@@ -123,7 +123,8 @@ impl Tally {
         let rest = &self.at_rest;
         counts.selected += rest.count();
         counts.prefetched += rest.holding_target;
-        counts.updated += rest.serving + rest.in_flight().len() + rest.told_away().len();
+        counts.updated += rest.serving + rest.in_flight().len() - rest.returning + rest.told_away().len();
+        counts.failed += rest.failed;
         counts.serving += rest.serving;
         counts.deferred += rest.away_count();
         counts.connected_not_serving += rest.active_count() - rest.serving;

@@ -92,6 +92,8 @@ pub(crate) enum Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
     pub(crate) kind: Kind,
+    /// It failed for the target.
+    pub(crate) failed: bool,
     /// Its spoke holds the target's weights, verified.
     pub(crate) holds_target: bool,
     /// Told the target in this run.
@@ -111,6 +113,12 @@ pub(crate) enum Kind {
     UntoldAway,
     /// Connected, and not told.
     Waiting,
+    /// Connected, sent back by a rollback, and on its way; it is no longer from then on.
+    Returning(Timestamp),
+    /// Connected, sent back because it failed, and there, or given up.
+    Back,
+    /// The same, and not connected.
+    BackAway,
 }
 
 impl Kind {
@@ -118,14 +126,14 @@ impl Kind {
     pub(crate) fn told(self) -> bool {
         match self {
             Self::Serving(_) | Self::InFlight(_) | Self::ToldAway => true,
-            Self::UntoldAway | Self::Waiting => false,
+            Self::UntoldAway | Self::Waiting | Self::Returning(_) | Self::Back | Self::BackAway => false,
         }
     }
 
     fn connected(self) -> bool {
         match self {
-            Self::Serving(_) | Self::InFlight(_) | Self::Waiting => true,
-            Self::ToldAway | Self::UntoldAway => false,
+            Self::Serving(_) | Self::InFlight(_) | Self::Waiting | Self::Returning(_) | Self::Back => true,
+            Self::ToldAway | Self::UntoldAway | Self::BackAway => false,
         }
     }
 }
@@ -138,7 +146,7 @@ impl Rest {
 
     /// The gate of prefetch waits for it.
     pub(crate) fn delays(self) -> bool {
-        self.kind.connected() && !self.holds_target
+        self.kind.connected() && !self.failed && !self.holds_target
     }
 }
 

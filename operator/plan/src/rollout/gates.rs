@@ -28,7 +28,7 @@ pub(crate) struct Gates {
 impl Gates {
     pub(crate) fn look(look: &Look<'_>, run: &Run, seats: &[Seat<'_>], at_rest: &AtRest) -> Self {
         let policy = look.policy;
-        let failed = seats.iter().filter(|seat| seat.is(Category::Failed)).count();
+        let failed = at_rest.failed + seats.iter().filter(|seat| seat.is(Category::Failed)).count();
         let limit = policy.max_failures.of(seats.len() + at_rest.count());
         let rolling = run.phase == RolloutPhase::Rolling;
         let over_budget = failed > limit && (rolling || run.resumed.is_some());

@@ -130,7 +130,7 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &'a AtRest
             }
         }
         RolloutPhase::RollingBack if !gates.paused && !gates.frozen => {
-            stuck = rollback::send_back(look, &mut run, &groups, &mut seats);
+            stuck = rollback::send_back(look, &mut run, &groups, &mut seats, at_rest);
         }
         RolloutPhase::RollingBack | RolloutPhase::RolledBack => {}
     }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Category,
+    at_rest::AtRest,
     input::{Held, Told},
 };
 
@@ -24,6 +25,7 @@ pub(crate) fn send_back(
     run: &mut Run,
     groups: &Groups,
     seats: &mut [Seat<'_>],
+    at_rest: &AtRest,
 ) -> Vec<Stuck> {
     let mut budget = Budget::of(look.policy, groups, seats);
     let mut stuck = Vec::new();
@@ -34,7 +36,7 @@ pub(crate) fn send_back(
         }
     }
     let returning = |seat: &Seat<'_>| seat.standing.sent_back && seat.standing.flight_until.is_some();
-    if stuck.is_empty() && !seats.iter().any(returning) {
+    if stuck.is_empty() && at_rest.returning == 0 && !seats.iter().any(returning) {
         run.phase = RolloutPhase::RolledBack;
         // What stands in the annotation was written before there was anything to retry.
         run.retry = look.policy.annotations.retry.clone().or(run.retry.take());

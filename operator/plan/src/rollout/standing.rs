@@ -225,17 +225,30 @@ pub(crate) fn rest(
         && let Some(told) = told
         && let Some(since) = serving_since(told, row)
     {
-        return Some(Rest { kind: Kind::Serving(since), holds_target, told_in_run: told_in_run(run, told) });
+        let told_in_run = told_in_run(run, told);
+        return Some(Rest { kind: Kind::Serving(since), failed: false, holds_target, told_in_run });
     }
     let standing = standing(policy, now, run, member, stored);
+    let failed = standing.category == Category::Failed;
+    let connected = member.spoke.cluster.connected();
+    // What one that did not fail waits for, where the target cannot be told, is the target.
+    let returns = standing.sent_back && (failed || version.is_some_and(Version::usable));
     let kind = match (standing.category, standing.told, standing.flight_until) {
+        (Category::Failed | Category::Waiting, false, Some(until)) if returns => Kind::Returning(until),
+        (Category::Failed, false, None) if returns => {
+            if connected {
+                Kind::Back
+            } else {
+                Kind::BackAway
+            }
+        }
         (Category::InFlight, true, Some(until)) => Kind::InFlight(until),
         (Category::Deferred, true, _) => Kind::ToldAway,
         (Category::Deferred, false, None) => Kind::UntoldAway,
         (Category::Waiting, false, None) => Kind::Waiting,
         _ => return None,
     };
-    Some(Rest { kind, holds_target, told_in_run: standing.told_in_run })
+    Some(Rest { kind, failed, holds_target, told_in_run: standing.told_in_run })
 }
 
 /// The last version that a cluster really served, to go back to once it is told the target.

@@ -45,7 +45,7 @@ impl Slot {
                 new.winner = winner.cloned();
                 self.loses |= winner.is_some();
             }
-            self.put(name, new);
+            self.put(self.members.find(name), name, new);
             self.moved.asked.push(Arc::clone(name));
         }
     }

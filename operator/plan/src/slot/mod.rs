@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::{
-    keep::{asked_of_others, inherit, settle, take_over},
+    keep::{asked_of_others, inherit, let_rest, settle, take_over},
     shift::rank_anew,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     at_rest::AtRest,
     entries::Ask,
     input::{Catalogue, Held, Policy, Spoke, Told, Version},
-    members::Members,
+    members::{At, Members},
     outcome::{self, Outcome},
     placement::{
         Asked, Choice, Field, Member, Moved, Others, Placed, Winner, place, place_alone, places_alike,
@@ -144,18 +144,19 @@ impl Slot {
     /// A cluster changed; `spoke` is what it is now.
     pub(crate) fn cluster_changed(&mut self, name: &Name, spoke: Option<&Spoke>) {
         let mut new = spoke.and_then(|spoke| Member::of(&self.policy, self.version.as_deref(), spoke));
-        match (self.members.get(name), &mut new) {
+        let at = self.members.find(name);
+        match (self.members.at(at), &mut new) {
             (None, None) => return,
             (None, Some(_)) => self.unasked.push(Arc::clone(name)),
             (Some(_), None) => {}
             (Some(old), Some(new)) => new.winner.clone_from(&old.winner),
         }
-        self.put(name, new);
+        self.put(at, name, new);
     }
 
     /// Puts a member in another's place.
-    fn put(&mut self, name: &Name, new: Option<Member>) {
-        let old = self.members.get(name);
+    fn put(&mut self, at: At, name: &Name, new: Option<Member>) {
+        let old = self.members.at(at);
         if let Some(old) = old {
             self.tally.take(&self.policy, old);
         }
@@ -163,10 +164,10 @@ impl Slot {
         let alike = old
             .zip(new.as_ref())
             .is_some_and(|(old, new)| old.keeps_place() && places_alike(&self.policy, old, new));
-        let placed = if alike { None } else { self.place_one(name, new.as_ref()) };
+        let placed = if alike { None } else { self.place_one(at, new.as_ref()) };
         let (mut others, mut rescaled) = (Others::new(), false);
         let version = self.version.as_deref();
-        let (mut new, again) = match (self.members.get_mut(name), new, placed) {
+        let (mut new, again) = match (self.members.at_mut(at), new, placed) {
             (Some(old), Some(new), None) if alike => take_over(&self.policy, version, self.now, old, new),
             (old, new, Some(placing)) => {
                 (others, rescaled) = (placing.others, placing.rescaled);
@@ -188,9 +189,9 @@ impl Slot {
         match new {
             Some(new) => {
                 self.tally.add(&self.policy, &new);
-                self.members.insert(new);
+                self.members.insert(at, new);
             }
-            None => self.members.remove(name),
+            None => self.members.remove(at),
         }
         others.into_iter().for_each(|(name, place)| self.shift(&name, place));
         if rescaled {
@@ -211,7 +212,7 @@ impl Slot {
             self.place(&mut moved);
         }
         let over = self.tally.at_rest.over(now);
-        self.rouse(&over);
+        self.look_again(&over);
         self.roll(catalogue, now, &mut moved);
         self.again = Again::Nothing;
         moved
@@ -253,6 +254,17 @@ impl Slot {
     fn choice(&self) -> Choice {
         let members: Vec<&Member> = self.members.iter().collect();
         place(&self.policy, self.version.as_deref(), &members)
+    }
+
+    /// The time of these is up: where they are now depends on nobody else.
+    fn look_again(&mut self, names: &[Name]) {
+        for name in names {
+            let Some(member) = self.members.get_mut(name) else { continue };
+            self.tally.take(&self.policy, member);
+            member.rest = None;
+            let_rest(&self.policy, self.version.as_deref(), self.now, member);
+            self.tally.add(&self.policy, member);
+        }
     }
 
     /// Looks at these again one by one.

@@ -4,12 +4,13 @@ use super::{Slot, keep::let_rest};
 use crate::{
     Name,
     input::Policy,
+    members::At,
     placement::{Asked, Field, Member, Others, Place, Placing, as_dropped, place_alone, places_one_by_one},
 };
 
 impl Slot {
     /// The place of one cluster, and what that leaves others; None where all have to be placed.
-    pub(super) fn place_one(&mut self, name: &Name, new: Option<&Member>) -> Option<Placing> {
+    pub(super) fn place_one(&mut self, at: At, new: Option<&Member>) -> Option<Placing> {
         let version = self.version.as_deref();
         if places_one_by_one(&self.policy) {
             let placed = new.map(|new| place_alone(&self.policy, version, new));
@@ -20,7 +21,7 @@ impl Slot {
         }
         let field = self.field.take().or_else(|| Field::of(&self.policy, self.members.iter()));
         let mut field = field?;
-        let placing = field.place(&self.policy, version, self.members.get(name), new).ok()?;
+        let placing = field.place(&self.policy, version, self.members.at(at), new).ok()?;
         self.field = Some(field);
         Some(placing)
     }
