@@ -72,3 +72,60 @@ impl Beside<'_> {
         Some(held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::PolicyKey;
+
+    #[test]
+    fn what_is_taken_over_is_what_the_entries_say() {
+        let object = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"model": {"name": "m", "version": "2"}}});
+        let object = Arc::new(serde_json::from_value(object).unwrap());
+        let policy = Policy::new(PolicyKey::of(&object), object);
+        let entry = |action: &str, model: &str, version: &str, more: serde_json::Value| {
+            let mut object = json!({"namespace": "n", "policy": "p", "model": model, "version": version,
+                "manifestDigest": "", "action": action});
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Arc::new(serde_json::from_value::<AssignmentEntry>(object).unwrap())
+        };
+        let prefetch = entry("Prefetch", "m", "2", json!({}));
+        let serve = entry("Serve", "m", "1", json!({}));
+        let later = entry("Serve", "m", "1", json!({"toldAt": "2026-11-28T00:00:00Z"}));
+        let another = entry("Serve", "m", "1", json!({"previousVersion": "0"}));
+        let elsewhere = entry("Serve", "x", "1", json!({}));
+        let serve_again = Arc::new(AssignmentEntry::clone(&serve));
+        let mut last = None;
+        let mut of = |entries: &[&Arc<AssignmentEntry>]| {
+            let mut beside = Beside {
+                said: &mut None,
+                signature: &mut None,
+                known: &mut BTreeSet::new(),
+                held: &mut last,
+            };
+            beside.held(entries.iter().copied(), &policy)
+        };
+        let lists: [&[&Arc<AssignmentEntry>]; 10] = [
+            &[&prefetch],
+            &[&prefetch, &serve],
+            &[&prefetch],
+            &[&serve],
+            &[&later],
+            &[&serve, &prefetch],
+            &[&another],
+            &[&elsewhere],
+            &[&serve],
+            &[&elsewhere],
+        ];
+        for entries in lists {
+            let alone = Held::of(entries.iter().copied(), &policy, None);
+            let alone = (!alone.is_empty()).then(|| Arc::new(alone));
+            assert_eq!(of(entries), alone, "{entries:?}");
+        }
+        assert_eq!(of(&[]), None);
+        let (a, b) = (of(&[&serve]).unwrap(), of(&[&serve_again]).unwrap());
+        assert!(Arc::ptr_eq(&a, &b), "equal ones are held once");
+    }
+}
