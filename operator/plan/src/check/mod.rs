@@ -3,6 +3,7 @@
 
 mod limits;
 mod lists;
+mod status;
 mod steps;
 mod told;
 mod view;
@@ -10,7 +11,7 @@ mod view;
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use nave_crds::{Action, AssignmentEntry, PlacementPolicy, RolloutPhase, view::conditions::Status};
+use nave_crds::{Action, AssignmentEntry, RolloutPhase, view::conditions::Status};
 
 use self::view::View;
 use crate::{
@@ -33,7 +34,9 @@ pub fn check(world: &World, plan: &Plan, now: Timestamp) -> Vec<String> {
         let mut add = |message: String| broken.push(format!("{key}: {message}"));
         lists::check(report, &mut add);
         check_conditions(report, &mut add);
-        check_status(plan, key, object, &mut add);
+        if let Some(status) = plan.policy_status.get(key).or(object.status.as_ref()) {
+            status::check(status, report, &mut add);
+        }
         let view = View::new(world, plan, key, object, report, now);
         check_end(&view, &mut add);
         check_back(&view, &mut add);
@@ -117,16 +120,6 @@ fn check_conditions(report: &PolicyReport, add: &mut impl FnMut(String)) {
             report.serving.len(),
             report.selected.len()
         ));
-    }
-}
-
-fn check_status(plan: &Plan, key: &PolicyKey, object: &PlacementPolicy, add: &mut impl FnMut(String)) {
-    let Some(status) = plan.policy_status.get(key).or(object.status.as_ref()) else { return };
-    if status.waiting_on.len() > 16 || status.waiting_on.iter().any(|row| row.clusters.len() > 10) {
-        add("status.waitingOn is not bounded".into());
-    }
-    if status.excluded.iter().any(|row| row.clusters.len() > 10) {
-        add("status.excluded is not bounded".into());
     }
 }
 
