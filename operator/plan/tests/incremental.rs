@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use follow::follow;
 use nave_crds::{PlacementPolicyStatus, WaitRule, view::conditions};
-use nave_operator_plan::{Decisions, ExclusionReason, Name, Plan, Planner, PolicyReport, World, plan};
+use nave_operator_plan::{Decisions, ExclusionReason, Name, Plan, Planner, PolicyReport, World, check, plan};
 use proptest::{
     prelude::*,
     test_runner::{RngSeed, TestCaseError},
@@ -283,6 +283,7 @@ fn told_apart(mut stage: Stage, story: &[(String, bool)]) -> Result<(), TestCase
         prop_assert_eq!(&events, &scratch.events, "after {}", command);
         prop_assert_eq!(&follower.report(stage.now), &scratch.report, "after {}", command);
         agree_everywhere(&stage.world, &scratch);
+        prop_assert_eq!(check(&stage.world, &scratch, stage.now), Vec::<String>::new(), "after {}", command);
         before = stage.world.clone();
         pending = !*stored;
         if *stored {

@@ -215,6 +215,34 @@ pub(crate) const RARE: &[Row<'static>] = &[
         &[("policy r version=2", true), ("cluster c0 line=1", true)],
     ),
     (
+        "in a rollback one that failed goes away, and comes back once its time is up; the others are there",
+        ["", "", "  rollout: {onFailure: Rollback, progressDeadline: 10m, maxFailures: 1}"],
+        &[
+            ("policy r version=2", true),
+            ("report c1 k@2 Failed; report c2 k@2 Failed", true),
+            ("disconnect c1", true),
+            ("obey c3", true),
+            ("at +20m", true),
+            ("connect c1", true),
+            ("disconnect c2", true),
+            ("obey c1", true),
+            ("disconnect c1; disconnect c3; disconnect c7", true),
+            ("gone c2", true),
+        ],
+    ),
+    (
+        "a target is not ready any more while those that did not fail are on their way back",
+        ["", "", "  rollout: {onFailure: Rollback, progressDeadline: 10m}"],
+        &[
+            ("policy r version=2", true),
+            ("report c3 k@2 Failed", true),
+            ("version k 2 unready", true),
+            ("disconnect c7", true),
+            ("obey c1", true),
+            ("version k 2", true),
+        ],
+    ),
+    (
         "one that was sent back to nothing waits in a new run, of which its entry does not know yet",
         ["", "", "  rollout: {maxConcurrent: 1, onFailure: Rollback}"],
         &[
