@@ -1,18 +1,17 @@
 //! Status: it is bounded in size, and says of everybody what the report says, for which each one is looked at.
 
-use jiff::Timestamp;
-use nave_crds::{PlacementPolicyStatus, WaitingOn};
+use std::collections::BTreeMap;
 
-use crate::{PolicyReport, Wait};
+use jiff::Timestamp;
+use nave_crds::{ExcludedCount, PlacementPolicyStatus, WaitRule, WaitingOn, view::conditions};
+
+use crate::{
+    ExclusionReason, Name, PolicyReport, Wait,
+    status::{EXCLUDED_NAMES, WAITING_NAMES},
+};
 
 /// What a policy's status shall be, beside the report of the same plan.
 pub(super) fn check(status: &PlacementPolicyStatus, report: &PolicyReport, add: &mut impl FnMut(String)) {
-    if status.waiting_on.len() > 16 || status.waiting_on.iter().any(|row| row.clusters.len() > 10) {
-        add("status.waitingOn is not bounded".into());
-    }
-    if status.excluded.iter().any(|row| row.clusters.len() > 10) {
-        add("status.excluded is not bounded".into());
-    }
     if status.step.as_ref() != Some(&report.step) {
         add(format!("status.step is {:?}, the report's {:?}", status.step, report.step));
     }
@@ -29,29 +28,56 @@ pub(super) fn check(status: &PlacementPolicyStatus, report: &PolicyReport, add: 
         }
     }
     for one in &report.conditions {
-        let says = |stored: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-            (stored.type_.as_str(), stored.status.as_str(), stored.reason.as_str(), &stored.message)
-                == (one.type_, one.status.as_str(), one.reason, &one.message)
-        };
-        if !status.conditions.iter().any(|stored| says(&stored)) {
-            add(format!("status has no condition {one:?}"));
+        let stored = conditions::find(&status.conditions, one.type_);
+        let stored = stored.map(|stored| (&*stored.status, &*stored.reason, &*stored.message));
+        if stored != Some((one.status.as_str(), one.reason, &*one.message)) {
+            add(format!("status says {stored:?} of {one:?}"));
         }
     }
-    if status.waiting_on.len() != report.waiting_on.len() {
-        add(format!("status.waitingOn is {:?}, the report's {:?}", status.waiting_on, report.waiting_on));
+    let (waiting, excluded) = (&status.waiting_on, &status.excluded);
+    let reported = &report.waiting_on;
+    if waiting.len() != reported.len() || !waiting.iter().zip(reported).all(|(row, wait)| waits(row, wait)) {
+        add(format!("status.waitingOn is {waiting:?}, the report's {reported:?}"));
     }
-    for (row, wait) in status.waiting_on.iter().zip(&report.waiting_on) {
-        if !says_the_same(row, wait) {
-            add(format!("status.waitingOn has {row:?}, the report {wait:?}"));
-        }
+    let reasons = reasons(report);
+    let alike = |(row, (reason, names)): (&ExcludedCount, (&ExclusionReason, &Vec<Name>))| {
+        (row.reason.as_str(), usize::try_from(row.count)) == (reason.as_str(), Ok(names.len()))
+            && row.clusters == first(names, EXCLUDED_NAMES)
+    };
+    if excluded.len() != reasons.len() || !excluded.iter().zip(&reasons).all(alike) {
+        add(format!("status.excluded is {excluded:?}, the report's {reasons:?}"));
     }
 }
 
-/// A row has whole seconds, and names some of the clusters.
-fn says_the_same(row: &WaitingOn, wait: &Wait) -> bool {
+/// Whether a row, which has whole seconds and names the first clusters, or the best ranked, is about this.
+fn waits(row: &WaitingOn, wait: &Wait) -> bool {
     let second = |until: Timestamp| until.as_second();
     let count = row.count.and_then(|count| usize::try_from(count).ok());
-    (row.rule, count, row.message.as_ref()) == (wait.rule, Some(wait.clusters.len()), wait.message.as_ref())
+    // Of those that wait for their turn, or are short of something in it, the best ranked are named.
+    let ranked = [WaitRule::Soak, WaitRule::Window, WaitRule::MaxConcurrent, WaitRule::DisruptionBudget];
+    let all = first(&wait.clusters, usize::MAX);
+    let names = &row.clusters;
+    let named = match ranked.contains(&row.rule) {
+        true => {
+            names.len() == all.len().min(WAITING_NAMES)
+                && names.is_sorted()
+                && names.iter().all(|name| all.contains(name))
+        }
+        false => *names == first(&wait.clusters, WAITING_NAMES),
+    };
+    named
+        && (row.rule, count, &row.message) == (wait.rule, Some(wait.clusters.len()), &wait.message)
         && row.until.as_ref().map(|until| second(until.0)) == wait.until.map(second)
-        && row.clusters.iter().all(|name| wait.clusters.iter().any(|one| **one == **name))
+}
+
+fn reasons(report: &PolicyReport) -> BTreeMap<ExclusionReason, Vec<Name>> {
+    let mut reasons: BTreeMap<ExclusionReason, Vec<Name>> = BTreeMap::new();
+    for one in &report.excluded {
+        reasons.entry(one.reason).or_default().push(Name::clone(&one.cluster));
+    }
+    reasons
+}
+
+fn first(names: &[Name], most: usize) -> Vec<String> {
+    names.iter().take(most).map(ToString::to_string).collect()
 }

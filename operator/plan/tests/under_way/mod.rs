@@ -226,7 +226,11 @@ pub(crate) const RARE: &[Row<'static>] = &[
             ("connect c1", true),
             ("disconnect c2", true),
             ("obey c1", true),
-            ("disconnect c1; disconnect c3; disconnect c7", true),
+            (
+                "disconnect c1; disconnect c3; disconnect c4; disconnect c5; disconnect c6; disconnect c7",
+                true,
+            ),
+            ("connect c1", true),
             ("gone c2", true),
         ],
     ),
