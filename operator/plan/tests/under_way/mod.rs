@@ -231,6 +231,7 @@ pub(crate) const RARE: &[Row<'static>] = &[
                 true,
             ),
             ("connect c1", true),
+            ("report c1 k@2 Failed", true),
             ("gone c2", true),
         ],
     ),
