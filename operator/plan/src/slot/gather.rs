@@ -72,3 +72,31 @@ fn number<'k>(known: &mut BTreeMap<Vec<&'k str>, usize>, list: impl Iterator<Ite
     let next = known.len();
     *known.entry(list.map(String::as_str).collect()).or_insert(next)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::staged::spoke, *};
+    use crate::PolicyKey;
+
+    #[test]
+    fn policies_take_over_where_a_cluster_lies_for_the_very_same_spread_only() {
+        let spreads = [vec!["region"], vec!["region", "load"], vec!["load"], vec![], vec!["region", "load"]];
+        let policies = spreads.clone().map(|keys| {
+            let spread: Vec<_> = keys.iter().map(|key| json!({"topologyKey": key})).collect();
+            let object = json!({"metadata": {"namespace": "n", "name": keys.join("-")},
+                "spec": {"model": {"name": "m", "version": "1"}, "placement": {"spread": spread}}});
+            let object = Arc::new(serde_json::from_value(object).unwrap());
+            Arc::new(Policy::new(PolicyKey::of(&object), object))
+        });
+        let spokes = [spoke(1, 10, false), spoke(2, 20, false)];
+        let slots = Slot::some(&policies, &Catalogue::default(), spokes.iter());
+        for (slot, keys) in slots.iter().zip(spreads) {
+            for (member, spoke) in slot.members.iter().zip(&spokes) {
+                let labels = keys.iter().map(|key| spoke.cluster.labels().get(*key).map(String::as_str));
+                assert!(member.signature.iter().map(Option::as_deref).eq(labels), "{keys:?}");
+            }
+        }
+    }
+}
