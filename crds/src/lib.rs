@@ -42,8 +42,8 @@ pub use placement_policy::{
     WhenUnsatisfiable,
 };
 pub use placement_status::{
-    ClusterCounts, ExcludedCount, PlacementPolicyStatus, RolloutRun, RunPhase as RolloutPhase, StepState,
-    StepStatus, WaitRule, WaitingOn,
+    ClusterCounts, ExcludedCount, FailedCluster, PlacementPolicyStatus, RolloutRun, RunPhase as RolloutPhase,
+    StepState, StepStatus, WaitRule, WaitingOn,
 };
 
 /// The API group.

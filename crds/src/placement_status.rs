@@ -36,6 +36,9 @@ pub struct PlacementPolicyStatus {
     /// Matched clusters that were not selected, by reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<ExcludedCount>,
+    /// The first of the failed clusters by name, at most 5, and why each counts as failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailedCluster>,
 }
 
 /// Counts of clusters.
@@ -172,4 +175,14 @@ pub struct ExcludedCount {
     /// What is the matter with the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// One cluster that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedCluster {
+    /// The cluster.
+    pub cluster: String,
+    /// Why it counts as failed: what its spoke said, or what it did not do in time.
+    pub message: String,
 }

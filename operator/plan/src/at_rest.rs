@@ -41,7 +41,8 @@ pub(crate) struct AtRest {
     pub(crate) returning: usize,
     back: usize,
     back_away: usize,
-    pub(crate) failed: usize,
+    /// Sent back because they failed.
+    failed: BTreeSet<Name>,
     pub(crate) holding_target: usize,
     pub(crate) told_in_run: usize,
 }
@@ -134,6 +135,10 @@ impl AtRest {
         &self.untold_away
     }
 
+    pub(crate) fn failed(&self) -> &BTreeSet<Name> {
+        &self.failed
+    }
+
     pub(crate) fn delaying(&self) -> &BTreeSet<Name> {
         &self.delaying
     }
@@ -220,7 +225,6 @@ impl AtRest {
         crowd.told_in_run += usize::from(rest.told_in_run);
         self.told_in_run += usize::from(rest.told_in_run);
         self.holding_target += usize::from(rest.holds_target);
-        self.failed += usize::from(rest.failed);
         let place = group.map(|group| match self.groups.contains_key(group) {
             true => self.groups.get_mut(group),
             false => Some(self.groups.entry(group.to_owned()).or_default()),
@@ -268,6 +272,9 @@ impl AtRest {
         if rest.delays() {
             self.delaying.insert(Name::clone(name));
         }
+        if rest.failed {
+            self.failed.insert(Name::clone(name));
+        }
     }
 
     /// One less.
@@ -281,7 +288,6 @@ impl AtRest {
         crowd.told_in_run -= usize::from(rest.told_in_run);
         self.told_in_run -= usize::from(rest.told_in_run);
         self.holding_target -= usize::from(rest.holds_target);
-        self.failed -= usize::from(rest.failed);
         let mut place = group.and_then(|group| self.groups.get_mut(group));
         if let Some(place) = &mut place {
             place.count -= 1;
@@ -326,6 +332,9 @@ impl AtRest {
         }
         if rest.delays() {
             self.delaying.remove(name);
+        }
+        if rest.failed {
+            self.failed.remove(name);
         }
         if crowd.count == 0 {
             self.crowds.remove(&matching);

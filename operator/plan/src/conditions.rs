@@ -8,7 +8,7 @@ use nave_crds::{
 use crate::{
     ConditionReport, ExclusionReason,
     input::Policy,
-    rollout::{Look, Rolled},
+    rollout::{Look, Rolled, rolled_back},
     tally::{Counts, ExcludedRow},
 };
 
@@ -91,14 +91,12 @@ fn available(facts: &Facts<'_>) -> ConditionReport {
 
 fn degraded(facts: &Facts<'_>) -> ConditionReport {
     let rolled = facts.rolled;
-    let failed = facts.counts.failed;
     if rolled.run.phase == RolloutPhase::RolledBack {
-        let message = format!("the rollout of {} was rolled back", facts.policy.target());
+        let message = rolled_back(facts.policy, rolled.cause.as_deref());
         return report(DEGRADED, Status::True, "RolledBack", message);
     }
     if rolled.gates.over_budget || rolled.run.phase == RolloutPhase::RollingBack {
-        let limit = facts.policy.max_failures.of(facts.counts.selected);
-        let message = format!("{failed} clusters failed, {limit} may");
+        let message = rolled.cause.clone().unwrap_or_else(|| "more clusters failed than may".to_owned());
         return report(DEGRADED, Status::True, "FailureBudget", message);
     }
     if facts.look.version.is_some_and(crate::input::Version::withdrawn) {

@@ -29,7 +29,7 @@ pub use input::quantity::whole_amount;
 pub use plan::{Decisions, Plan, PlanEvent, Severity, plan};
 pub use planner::Planner;
 pub use report::{
-    Category, ConditionReport, Excluded, ExclusionReason, Explanation, Name, PolicyReport, Ranked, Report,
-    Wait,
+    Category, ConditionReport, Excluded, ExclusionReason, Explanation, Failure, Name, PolicyReport, Ranked,
+    Report, Wait,
 };
 pub use world::{PolicyKey, PolicyKeyError, VersionKey, World};

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use nave_crds::{PlacementPolicyStatus, StepStatus};
 
 use crate::{
-    Category, Excluded, Name, PlanEvent, PolicyReport,
+    Category, Excluded, Failure, Name, PlanEvent, PolicyReport,
     at_rest::AtRest,
     conditions::{self, Facts},
     events,
     input::{Catalogue, Policy},
     placement::{Choice, Member},
-    rollout::{Look, Rolled, Seat, roll},
+    rollout::{Look, Rolled, Seat, failures, roll},
     status::{self, Summary},
     tally::{Counts, ExcludedRow},
 };
@@ -32,15 +32,22 @@ impl Outcome {
         rolled: &Rolled<'_>,
         counts: Counts,
         excluded: Vec<ExcludedRow>,
+        failures: Vec<Failure>,
     ) -> Self {
-        let summary = summary(look, rolled, counts, excluded);
+        let summary = summary(look, rolled, counts, excluded, failures);
         let status = status::status(look.policy, rolled, &summary, look.stamp);
         let events = events::events(look.policy, &status, &summary.step);
         Self { status, recheck: rolled.recheck, events }
     }
 }
 
-fn summary(look: &Look<'_>, rolled: &Rolled<'_>, counts: Counts, excluded: Vec<ExcludedRow>) -> Summary {
+fn summary(
+    look: &Look<'_>,
+    rolled: &Rolled<'_>,
+    counts: Counts,
+    excluded: Vec<ExcludedRow>,
+    failures: Vec<Failure>,
+) -> Summary {
     let policy = look.policy;
     let facts = Facts { policy, look, rolled, counts: &counts, excluded: &excluded };
     let conditions = conditions::conditions(&facts);
@@ -49,7 +56,7 @@ fn summary(look: &Look<'_>, rolled: &Rolled<'_>, counts: Counts, excluded: Vec<E
         of: i32::try_from(policy.steps.len()).unwrap_or(i32::MAX),
         state: rolled.state,
     };
-    Summary { counts, step, conditions, excluded }
+    Summary { counts, step, conditions, excluded, failures }
 }
 
 /// The report on one policy: the same decision once more, with every selected cluster looked at one by one. `choice` is of
@@ -75,7 +82,9 @@ pub(crate) fn report(
         })
         .collect();
     let counts = Counts::of(matched.len(), &rolled);
-    let Summary { step, conditions, .. } = summary(&look, &rolled, counts, ExcludedRow::of(&excluded));
+    let failures = failures(&look, &rolled, std::iter::empty(), usize::MAX);
+    let Summary { step, conditions, failures, .. } =
+        summary(&look, &rolled, counts, ExcludedRow::of(&excluded), failures);
     let named = |test: &dyn Fn(&Seat<'_>) -> bool| -> Vec<Name> {
         let mut names: Vec<Name> =
             rolled.seats.iter().filter(|seat| test(seat)).map(|seat| Arc::clone(seat.name())).collect();
@@ -88,6 +97,7 @@ pub(crate) fn report(
         serving: named(&|seat| seat.is(Category::Serving)),
         in_flight: named(&|seat| seat.is(Category::InFlight)),
         failed: named(&|seat| seat.is(Category::Failed)),
+        failures,
         deferred: named(&|seat| seat.is(Category::Deferred)),
         rolled_back: named(&|seat| seat.standing.sent_back),
         phase: rolled.run.phase,

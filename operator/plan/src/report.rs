@@ -42,6 +42,8 @@ pub struct PolicyReport {
     pub in_flight: Vec<Name>,
     /// Failed for the target.
     pub failed: Vec<Name>,
+    /// Why each of these did.
+    pub failures: Vec<Failure>,
     /// Neither failed nor reachable, or held by requirements.
     pub deferred: Vec<Name>,
     /// Sent back in this run.
@@ -67,6 +69,15 @@ pub struct Excluded {
     pub reason: ExclusionReason,
     /// The same for people.
     pub message: Arc<str>,
+}
+
+/// A cluster that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The cluster.
+    pub cluster: Name,
+    /// Why it counts as failed: what its spoke said, or what it did not do in time.
+    pub message: String,
 }
 
 /// Why a matched cluster is not chosen, in the order in which reasons are looked at.
@@ -212,6 +223,9 @@ pub struct Explanation {
     pub score: Option<Ranked>,
     /// Where it is in the rollout.
     pub category: Option<Category>,
+    /// Why it counts as failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Whether this plan tells it to switch.
     pub told_now: bool,
     /// Whether it was sent back in this run.
@@ -236,6 +250,7 @@ impl PolicyReport {
             has(&self.selected).then_some(Category::Waiting)
         };
         let rank = self.ranking.iter().position(|ranked| &*ranked.cluster == cluster);
+        let failure = self.failures.iter().find(|failure| &*failure.cluster == cluster);
         Explanation {
             cluster: Name::from(cluster),
             matched: has(&self.matched),
@@ -244,6 +259,7 @@ impl PolicyReport {
             rank: rank.map(|place| place + 1),
             score: rank.and_then(|place| self.ranking.get(place).cloned()),
             category,
+            failure: failure.map(|failure| failure.message.clone()),
             told_now: has(&self.tell),
             rolled_back: has(&self.rolled_back),
             waits: self.waiting_on.iter().filter(|wait| has(&wait.clusters)).cloned().collect(),

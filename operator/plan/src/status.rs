@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_crds::{
-    ClusterCounts, ExcludedCount, PlacementPolicyStatus, StepStatus, WaitingOn,
+    ClusterCounts, ExcludedCount, FailedCluster, PlacementPolicyStatus, StepStatus, WaitingOn,
     view::conditions::{self, Update},
 };
 
 use crate::{
-    ConditionReport, Name,
+    ConditionReport, Failure, Name,
     input::Policy,
     rollout::{Rolled, Waiting},
     tally::{Counts, ExcludedRow},
@@ -19,6 +19,9 @@ pub(crate) const WAITING_NAMES: usize = 10;
 /// Names in one row of excluded: enough to look at, the report has them all.
 pub(crate) const EXCLUDED_NAMES: usize = 5;
 
+/// Rows of failures.
+pub(crate) const FAILURE_NAMES: usize = 5;
+
 /// What a status is made of, beside the run.
 #[derive(Debug)]
 pub(crate) struct Summary {
@@ -26,6 +29,7 @@ pub(crate) struct Summary {
     pub(crate) step: StepStatus,
     pub(crate) conditions: Vec<ConditionReport>,
     pub(crate) excluded: Vec<ExcludedRow>,
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// The status that a policy shall have.
@@ -57,6 +61,7 @@ pub(crate) fn status(
         previous_version: rolled.run.previous_version.clone(),
         waiting_on: rolled.waits.iter().map(waiting_on).collect(),
         excluded: summary.excluded.iter().map(excluded).collect(),
+        failures: summary.failures.iter().take(FAILURE_NAMES).map(failed).collect(),
     }
 }
 
@@ -88,6 +93,10 @@ fn waiting_on(Waiting { wait, first, more }: &Waiting) -> WaitingOn {
         until: wait.until.map(|until| Time(Timestamp::from_second(until.as_second()).unwrap_or(until))),
         message: wait.message.clone(),
     }
+}
+
+fn failed(failure: &Failure) -> FailedCluster {
+    FailedCluster { cluster: failure.cluster.to_string(), message: failure.message.clone() }
 }
 
 fn excluded(row: &ExcludedRow) -> ExcludedCount {

@@ -124,7 +124,7 @@ impl Tally {
         counts.selected += rest.count();
         counts.prefetched += rest.holding_target;
         counts.updated += rest.serving + rest.in_flight().len() - rest.returning + rest.told_away().len();
-        counts.failed += rest.failed;
+        counts.failed += rest.failed().len();
         counts.serving += rest.serving;
         counts.deferred += rest.away_count();
         counts.connected_not_serving += rest.active_count() - rest.serving;

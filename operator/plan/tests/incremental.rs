@@ -58,6 +58,7 @@ fn change() -> impl Strategy<Value = String> {
         4 => cluster().prop_map(|name| format!("connect {name}")),
         2 => cluster().prop_map(|name| format!("gone {name}")),
         6 => (cluster(), version(), phase).prop_map(|(name, version, phase)| format!("report {name} {version} {phase}")),
+        1 => (cluster(), version(), 0..2u8).prop_map(|(name, version, words)| format!("says {name} {version} {words}")),
         6 => cluster().prop_map(|name| format!("obey {name}")),
         1 => (1..90u8).prop_map(|minutes| format!("at +{minutes}m")),
         3 => (policy(), 1..3u8).prop_map(|(name, version)| format!("policy {name} version={version}")),

@@ -23,7 +23,10 @@ use follow::follow;
 use jiff::SignedDuration;
 use nave_crds::PlacementPolicyStatus;
 use nave_operator_plan::{ExclusionReason, Plan, Planner, PolicyReport, World, check, plan};
-use proptest::{prelude::*, test_runner::RngSeed};
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestCaseError},
+};
 use stage::Stage;
 
 /// A report is older than the plan that reads it: within one second nobody could tell which came first.
@@ -65,6 +68,7 @@ fn happening() -> impl Strategy<Value = String> {
         1 => cluster().prop_map(|name| format!("gone {name}")),
         4 => (cluster(), namespace, version(), phase)
             .prop_map(|(name, namespace, version, phase)| format!("report {name} {namespace}m@{version} {phase}")),
+        1 => (cluster(), version(), 0..2u8).prop_map(|(name, version, words)| format!("says {name} m@{version} {words}")),
         4 => cluster().prop_map(|name| format!("obey {name}")),
         2 => Just("obey".to_owned()),
         2 => cluster().prop_map(|name| format!("unwritten {name}")),
@@ -109,6 +113,32 @@ fn spec() -> impl Strategy<Value = String> {
     ]);
     (placement, rollout)
         .prop_map(|(placement, rollout)| format!("  placement: {placement}\n  rollout: {rollout}\n"))
+}
+
+/// The same of a policy that fetches first.
+fn fetching() -> impl Strategy<Value = String> {
+    let rollout = prop::sample::select(vec![
+        "{prefetch: true}",
+        "{prefetch: true, maxConcurrent: 1, maxFailures: 2}",
+        "{prefetch: true, steps: [{clusters: 1}, {clusters: 2, soak: 10m}], maxFailures: 100%}",
+    ]);
+    rollout.prop_map(|rollout| format!("  rollout: {rollout}\n"))
+}
+
+/// What happens around weights: sites come and go, with and without them.
+fn weights() -> impl Strategy<Value = String> {
+    let cluster = || (0..6u8).prop_map(|n| format!("c{n}"));
+    let version = || prop::sample::select(vec!["1", "1", "2"]);
+    let phase = prop::sample::select(vec!["Pulling", "Staged", "Serving", "Failed", "-"]);
+    prop_oneof![
+        3 => cluster().prop_map(|name| format!("cluster {name} region=a")),
+        2 => cluster().prop_map(|name| format!("connect {name}")),
+        2 => cluster().prop_map(|name| format!("disconnect {name}")),
+        4 => (cluster(), version(), phase).prop_map(|(name, version, phase)| format!("report {name} m@{version} {phase}")),
+        4 => cluster().prop_map(|name| format!("obey {name}")),
+        2 => (1..20u32).prop_map(|minutes| format!("at +{minutes}m")),
+        1 => version().prop_map(|version| format!("policy p version={version}")),
+    ]
 }
 
 fn opening(specs: &[String]) -> Stage {
@@ -225,43 +255,67 @@ fn seed() -> u64 {
     std::env::var("NAVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
+/// After every happening: the invariants hold, a plan of a plan changes nothing, the order of the input decides nothing, and a
+/// planner that followed every change says the same as one from scratch.
+fn goes_through(specs: &[String], story: &[String], order: u64) -> Result<(), TestCaseError> {
+    let mut stage = opening(specs);
+    let mut before = stage.world.clone();
+    let mut follower = Planner::new(&before);
+    for command in story {
+        happen(&mut stage, command);
+        follow(&mut follower, &before, &stage.world);
+        stage.now += SECOND;
+        let plan = plan(&stage.world, stage.now);
+        let problems = check(&stage.world, &plan, stage.now);
+        prop_assert!(problems.is_empty(), "after {command}: {problems:#?}");
+        prop_assert_eq!(
+            &plan,
+            &nave_operator_plan::plan(&shuffled(&stage.world, order), stage.now),
+            "order after {}",
+            command
+        );
+        let followed = follower.plan(stage.now);
+        prop_assert_eq!(&followed.assignments, &plan.assignments, "after {}", command);
+        prop_assert_eq!(&followed.policy_status, &plan.policy_status, "after {}", command);
+        prop_assert_eq!(&followed.report, &plan.report, "after {}", command);
+        prop_assert_eq!(&followed.recheck_at, &plan.recheck_at, "after {}", command);
+        before = stage.world.clone();
+        stage.store(&plan);
+        // It sees what was written before that is lost: what is not written yet has the time of its first decision.
+        follow(&mut follower, &before, &stage.world);
+        before = stage.world.clone();
+        let again = nave_operator_plan::plan(&stage.world, stage.now);
+        prop_assert!(
+            again.assignments.is_empty(),
+            "after {}: {:#?} then {:#?}",
+            command,
+            plan.assignments,
+            again.assignments
+        );
+        for (key, status) in &again.policy_status {
+            let stored = plan.policy_status.get(key).or(before.policies()[key].status.as_ref()).unwrap();
+            prop_assert_eq!(&but_for_room(status, stored), stored, "after {}", command);
+        }
+        prop_assert!(again.events.is_empty());
+        prop_assert_eq!(again.recheck_at, plan.recheck_at, "after {}", command);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, rng_seed: RngSeed::Fixed(seed()), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// After every happening: the invariants hold, a plan of a plan changes nothing, the order of the input decides
-    /// nothing, and a planner that followed every change says the same as one from scratch.
+    /// What `goes_through` says, of any policies.
     #[test]
     fn whatever_happens(specs in prop::collection::vec(spec(), 3), story in prop::collection::vec(happening(), 1..25), order in any::<u64>()) {
-        let mut stage = opening(&specs);
-        let mut before = stage.world.clone();
-        let mut follower = Planner::new(&before);
-        for command in &story {
-            happen(&mut stage, command);
-            follow(&mut follower, &before, &stage.world);
-            stage.now += SECOND;
-            let plan = plan(&stage.world, stage.now);
-            let problems = check(&stage.world, &plan, stage.now);
-            prop_assert!(problems.is_empty(), "after {command}: {problems:#?}");
-            prop_assert_eq!(&plan, &nave_operator_plan::plan(&shuffled(&stage.world, order), stage.now), "order after {}", command);
-            let followed = follower.plan(stage.now);
-            prop_assert_eq!(&followed.assignments, &plan.assignments, "after {}", command);
-            prop_assert_eq!(&followed.policy_status, &plan.policy_status, "after {}", command);
-            prop_assert_eq!(&followed.report, &plan.report, "after {}", command);
-            prop_assert_eq!(&followed.recheck_at, &plan.recheck_at, "after {}", command);
-            before = stage.world.clone();
-            stage.store(&plan);
-            // It sees what was written before that is lost: what is not written yet has the time of its first decision.
-            follow(&mut follower, &before, &stage.world);
-            before = stage.world.clone();
-            let again = nave_operator_plan::plan(&stage.world, stage.now);
-            prop_assert!(again.assignments.is_empty(), "after {}: {:#?} then {:#?}", command, plan.assignments, again.assignments);
-            for (key, status) in &again.policy_status {
-                let stored = plan.policy_status.get(key).or(before.policies()[key].status.as_ref()).unwrap();
-                prop_assert_eq!(&but_for_room(status, stored), stored, "after {}", command);
-            }
-            prop_assert!(again.events.is_empty());
-            prop_assert_eq!(again.recheck_at, plan.recheck_at, "after {}", command);
-        }
+        goes_through(&specs, &story, order)?;
+    }
+
+    /// The same of policies that fetch first, with a run under way: of what happens to such a one most is about weights.
+    #[test]
+    fn fetches_first(specs in prop::collection::vec(fetching(), 3), story in prop::collection::vec(weights(), 1..25), order in any::<u64>()) {
+        let begun = ["obey", "cluster c4 region=b", "at +1m"].map(str::to_owned);
+        goes_through(&specs, &[&begun, &*story].concat(), order)?;
     }
 
     /// Time moving on alone changes nothing before `recheckAt`, and something then; and it takes no model from anybody but

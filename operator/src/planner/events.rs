@@ -1,5 +1,11 @@
 //! Transitions of policies as Kubernetes Events, for `kubectl describe`. The plan says what changed; this file only
-//! publishes. Repetitions within minutes are counted in one Event by the recorder.
+//! publishes. Repetitions of the same words within minutes are counted in one Event.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use kube::{
     Client, Resource as _,
@@ -13,11 +19,20 @@ const CONTROLLER: &str = "nave.dev/planner";
 /// The API server takes notes of at most 1 KiB.
 const LONGEST_NOTE: usize = 1000;
 
+/// For how long a recorder counts repetitions.
+const COUNTED: Duration = Duration::from_secs(360);
+
 /// Publishes the planner's Events.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
+    recorders: Arc<Mutex<Recorders>>,
 }
+
+/// By note, with when each was used last: a recorder counts what has the same reason in one Event, whose note stays that of the
+/// first. The start of another version's rollout is no repetition.
+type Recorders = BTreeMap<String, (Instant, Recorder)>;
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -29,7 +44,16 @@ impl Events {
     /// A publisher that names this replica in each Event.
     pub fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { client, reporter, recorders: Arc::default() }
+    }
+
+    fn recorder(&self, note: &str, now: Instant) -> Recorder {
+        let mut recorders = self.recorders.lock().unwrap_or_else(PoisonError::into_inner);
+        recorders.retain(|_, (used, _)| now.duration_since(*used) < COUNTED);
+        let new = || (now, Recorder::new(self.client.clone(), self.reporter.clone()));
+        let (used, recorder) = recorders.entry(note.to_owned()).or_insert_with(new);
+        *used = now;
+        recorder.clone()
     }
 
     /// Publishes one; a failure is logged and costs nothing else.
@@ -44,7 +68,8 @@ impl Events {
             action: "Planning".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&published, &policy.object_ref(&())).await {
+        let recorder = self.recorder(&event.note, Instant::now());
+        if let Err(error) = recorder.publish(&published, &policy.object_ref(&())).await {
             tracing::warn!(policy = %event.policy, reason = event.reason, error = %chain(&error), "cannot publish an Event");
         }
     }

@@ -53,7 +53,11 @@ async fn canary_that_fails(six: &Six) -> Result<()> {
     six.roll_out(model, &bad, &rollout).await?;
     let status = six.wait_state(model, StepState::RolledBack).await?;
     assert_eq!(condition(&status, conditions::DEGRADED), says("True", "RolledBack"));
-    assert_eq!(status.run.map(|run| run.phase), Some(RolloutPhase::RolledBack));
+    assert_eq!(status.run.as_ref().map(|run| run.phase), Some(RolloutPhase::RolledBack));
+    let why = conditions::find(&status.conditions, conditions::DEGRADED).map(|degraded| &*degraded.message);
+    let because =
+        why.and_then(|why| why.split_once("was rolled back: 1 cluster failed, 0 may: site-0: Failed: "));
+    assert!(because.is_some_and(|(_, said)| !said.is_empty()), "it says which site failed, and why: {why:?}");
     six.wait_serving(&SITES, model, &first).await?;
     tokio::time::sleep(TOO_MUCH).await;
     assert_eq!(six.told(model, &bad)?, SITES[..1], "nobody but the canary was told the version that failed");
@@ -69,7 +73,10 @@ async fn canary_that_fails(six: &Six) -> Result<()> {
     let rolled_out = ["RolloutStarted", "AllServing", "RolloutComplete"];
     let rolled_back = ["RolloutStarted", "FailureBudgetUsedUp", "RollingBack", "RolledBack"];
     let expected: Vec<_> = [&rolled_out[..], &rolled_back[..], &rolled_out[..]].concat();
-    six.wait_events(model, &expected).await
+    six.wait_events(model, &expected).await?;
+    let started = ["1.0.0", "2.0.0", "2.0.1"].map(|version| format!("rolling out {model} {version}"));
+    assert_eq!(six.notes(model, "RolloutStarted").await?, started, "an Event for each of them");
+    Ok(())
 }
 
 async fn approval(six: &Six) -> Result<()> {

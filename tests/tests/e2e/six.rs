@@ -159,6 +159,18 @@ impl Six {
         Ok(())
     }
 
+    /// What the policy's Events of one reason say, sorted.
+    pub(crate) async fn notes(&self, policy: &str, reason: &str) -> Result<Vec<String>> {
+        let events = self.stack.kubectl.json(&["get", "events.events.k8s.io"]).await?;
+        let all = events["items"].as_array().context("no list of Events")?;
+        let of_it =
+            all.iter().filter(|event| event["regarding"]["name"] == policy && event["reason"] == reason);
+        let mut notes: Vec<String> =
+            of_it.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect();
+        notes.sort_unstable();
+        Ok(notes)
+    }
+
     /// Reasons, sorted; one that was counted twice is there twice.
     async fn events(&self, policy: &str) -> Result<Vec<String>> {
         let events = self.stack.kubectl.json(&["get", "events.events.k8s.io"]).await?;

@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, io::Write};
 
 use jiff::Timestamp;
-use nave_operator_plan::{Category, Explanation, Plan, PolicyKey, PolicyReport};
+use nave_operator_plan::{Category, Explanation, Failure, Plan, PolicyKey, PolicyReport};
 
 use super::difference::{Difference, Moves, PolicyDifference, Stand};
 use crate::text_table::TextTable;
+
+/// Failed clusters of which it is said why; there may be thousands.
+const FAILURES: usize = 20;
 
 /// The plan, as far as `shown` wants it.
 pub(super) fn write_plan(
@@ -76,7 +79,16 @@ pub(crate) fn write_policy(
             writeln!(out, "  waits for {:?}: {message}", wait.rule)?;
         }
     }
-    Ok(())
+    for Failure { cluster, message } in report.failures.iter().take(FAILURES) {
+        writeln!(out, "  {cluster} failed: {message}")?;
+    }
+    match report.failures.len().saturating_sub(FAILURES) {
+        0 => Ok(()),
+        more => writeln!(
+            out,
+            "  and {more} more failed: kubectl nave explain policy NAME --cluster CLUSTER says why"
+        ),
+    }
 }
 
 /// The selected first, then the candidates, each by rank.

@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use anyhow::bail;
 use clap::Args;
 use jiff::SignedDuration;
-use nave_crds::{PlacementPolicy, PlacementPolicyStatus, WaitingOn};
+use nave_crds::{FailedCluster, PlacementPolicy, PlacementPolicyStatus, WaitingOn};
 use serde_json::json;
 
 use super::{Target, is_behind, watch::watch};
@@ -115,6 +115,18 @@ fn write_status(status: &PlacementPolicyStatus, out: &mut dyn Write) -> std::io:
         }
         table.write(out, "  ")?;
     }
+    if !status.failures.is_empty() {
+        let mut table = TextTable::new(["FAILED", "MESSAGE"]);
+        for FailedCluster { cluster, message } in &status.failures {
+            table.row([cluster.clone(), message.clone()]);
+        }
+        table.write(out, "  ")?;
+        let failed = status.clusters.map_or(0, |counts| counts.failed);
+        let more = failed - i64::try_from(status.failures.len()).unwrap_or(0);
+        if more > 0 {
+            writeln!(out, "  and {more} more failed")?;
+        }
+    }
     for condition in &status.conditions {
         writeln!(
             out,
@@ -147,7 +159,8 @@ mod tests {
             "status": {
                 "observedGeneration": 1,
                 "step": {"index": 1, "of": 2, "state": "Soaking"},
-                "clusters": {"matched": 4, "selected": 3, "prefetched": 3, "updated": 2, "serving": 1, "failed": 0, "deferred": 1},
+                "clusters": {"matched": 4, "selected": 3, "prefetched": 3, "updated": 2, "serving": 1, "failed": 6, "deferred": 1},
+                "failures": [{"cluster": "d4", "message": "Failed: out of memory"}],
                 "previousVersion": "1",
                 "waitingOn": [
                     {"rule": "Requirements", "clusters": ["c3"], "count": 1, "message": "c3: has no runtime triton"},
@@ -167,12 +180,15 @@ mod tests {
         bridges: defects 2
           the hub has not looked at its latest change yet
           step 1 of 2: Soaking
-          clusters: 4 matched, 3 selected, 3 prefetched, 2 updated, 1 serving, 0 failed, 1 deferred
+          clusters: 4 matched, 3 selected, 3 prefetched, 2 updated, 1 serving, 6 failed, 1 deferred
           previous version: 1
           WAITS FOR      UNTIL                  CLUSTERS        MESSAGE
           Requirements   -                      c3              c3: has no runtime triton
           Connected      -                      a12             -
           Soak           2026-11-24T12:10:00Z   b7 and 2 more   -
+          FAILED   MESSAGE
+          d4       Failed: out of memory
+          and 5 more failed
         ");
         assert_eq!(
             standing(&policy()),

@@ -7,7 +7,7 @@ use nave_crds::{ExcludedCount, PlacementPolicyStatus, WaitRule, WaitingOn, view:
 
 use crate::{
     ExclusionReason, Name, PolicyReport, Wait,
-    status::{EXCLUDED_NAMES, WAITING_NAMES},
+    status::{EXCLUDED_NAMES, FAILURE_NAMES, WAITING_NAMES},
 };
 
 /// What a policy's status shall be, beside the report of the same plan.
@@ -38,6 +38,15 @@ pub(super) fn check(status: &PlacementPolicyStatus, report: &PolicyReport, add: 
     let reported = &report.waiting_on;
     if waiting.len() != reported.len() || !waiting.iter().zip(reported).all(|(row, wait)| waits(row, wait)) {
         add(format!("status.waitingOn is {waiting:?}, the report's {reported:?}"));
+    }
+    let failures = status.failures.iter().map(|one| (&*one.cluster, &*one.message));
+    let reported = report.failures.iter().map(|one| (&*one.cluster, &*one.message));
+    if !failures.eq(reported.take(FAILURE_NAMES)) {
+        add(format!("status.failures is {:?}, the report's {:?}", status.failures, report.failures));
+    }
+    let failed = report.failures.iter().map(|one| &one.cluster);
+    if !failed.eq(&report.failed) || report.failures.iter().any(|one| one.message.is_empty()) {
+        add(format!("failures {:?} are not those of {:?}", report.failures, report.failed));
     }
     let reasons = reasons(report);
     let alike = |(row, (reason, names)): (&ExcludedCount, (&ExclusionReason, &Vec<Name>))| {

@@ -351,9 +351,22 @@ mod tests {
     fn what_costs_too_much_is_refused() {
         let doubling = format!("['aaaa']{}.size() > 0", ".map(x, x + x)".repeat(40));
         let nested = "cluster.labels.all(a, cluster.labels.all(b, cluster.labels.all(c, cluster.labels.all(d, true))))";
-        let pattern = "cluster.name.matches('(a{1000}){1000}')";
-        for text in [doubling.as_str(), nested, pattern, "cluster.name.matches(cluster.labels.region)"] {
-            assert!(Expressions::compile(&[text.to_owned()]).is_err(), "{text}");
+        let repeated = ["cluster.labels.all(key, key.matches('^[a-z0-9]+$'))"; 4].join(" && ");
+        for (text, why) in [
+            (doubling.as_str(), "its result may become too large"),
+            (nested, "its result may become too large"),
+            (&repeated, "costs up to "),
+            (
+                "cluster.name.matches('(a{1000}){1000}')",
+                "the pattern of matches() repeats more than 64 times",
+            ),
+            (
+                "cluster.name.matches(cluster.labels.region)",
+                "the pattern of matches() must be written as a text",
+            ),
+        ] {
+            let problem = Expressions::compile(&[text.to_owned()]).unwrap_err();
+            assert!(problem.message.starts_with(why), "{text}: {problem}");
         }
     }
 

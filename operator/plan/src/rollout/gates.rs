@@ -13,6 +13,10 @@ pub(crate) struct Gates {
     /// The policy is not fit to decide.
     pub(crate) frozen: bool,
     pub(crate) paused: bool,
+    /// So many failed.
+    pub(crate) failed: usize,
+    /// And so many may.
+    pub(crate) may_fail: usize,
     /// More failed than may.
     pub(crate) over_budget: bool,
     /// And the run stops for it.
@@ -28,16 +32,18 @@ pub(crate) struct Gates {
 impl Gates {
     pub(crate) fn look(look: &Look<'_>, run: &Run, seats: &[Seat<'_>], at_rest: &AtRest) -> Self {
         let policy = look.policy;
-        let failed = at_rest.failed + seats.iter().filter(|seat| seat.is(Category::Failed)).count();
-        let limit = policy.max_failures.of(seats.len() + at_rest.count());
+        let failed = at_rest.failed().len() + seats.iter().filter(|seat| seat.is(Category::Failed)).count();
+        let may_fail = policy.max_failures.of(seats.len() + at_rest.count());
         let rolling = run.phase == RolloutPhase::Rolling;
-        let over_budget = failed > limit && (rolling || run.resumed.is_some());
+        let over_budget = failed > may_fail && (rolling || run.resumed.is_some());
         let told = at_rest.told_in_run > 0 || seats.iter().any(|seat| seat.standing.told_in_run);
         let delayed = || !at_rest.delaying().is_empty() || seats.iter().any(Seat::delays_prefetch);
         Self {
             usable: look.version.is_some_and(|version| version.usable()),
             frozen: policy.frozen().is_some(),
             paused: policy.paused(),
+            failed,
+            may_fail,
             over_budget,
             stopped: over_budget && rolling && run.resumed.is_none(),
             prefetch: policy.prefetch(),

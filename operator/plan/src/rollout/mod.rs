@@ -3,6 +3,7 @@
 
 mod accounts;
 mod budget;
+mod failure;
 mod gates;
 mod newcomers;
 mod recheck;
@@ -22,6 +23,7 @@ use nave_crds::{RolloutPhase, StepState};
 
 use self::{budget::Groups, steps::Need, tell::Sides, waiting::Decided};
 pub(crate) use self::{
+    failure::{failures, rolled_back},
     gates::Gates,
     standing::{Seat, rest},
     target::Run,
@@ -56,6 +58,8 @@ pub(crate) struct Rolled<'a> {
     pub(crate) seats: Vec<Seat<'a>>,
     pub(crate) waits: Vec<Waiting>,
     pub(crate) recheck: Option<Timestamp>,
+    /// What used up the failure budget, where that stops the run, or made it turn back.
+    pub(crate) cause: Option<String>,
     /// Whom of those at rest it has to look at to decide; until then the rest of it is void.
     pub(crate) wanted: Option<Wanted>,
 }
@@ -112,6 +116,7 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &'a AtRest
     let mut wanted = None;
     let (groups, mut seats) = sit(look, &run, busy, at_rest);
     let gates = Gates::look(look, &run, &seats, at_rest);
+    let cause = failure::cause(look, &run, &gates, &seats);
     if gates.turn_back(look) {
         run.phase = RolloutPhase::RollingBack;
         wanted = (at_rest.count() > 0).then_some(Wanted::Everybody);
@@ -144,7 +149,7 @@ pub(crate) fn roll<'a>(look: &Look<'_>, busy: &[&'a Member], at_rest: &'a AtRest
     if need == Need::Everybody || !sure {
         wanted = Some(Wanted::Everybody);
     }
-    Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck, wanted }
+    Rolled { waits: waits.into_rows(), run, gates, state, seats, recheck, cause, wanted }
 }
 
 /// Passes the steps that are done, and tells those that the next one needs; says who would be told and has no seat.

@@ -115,9 +115,7 @@ pub(crate) fn standing(
     let connected = member.spoke.cluster.connected();
     let serving_since = target.and_then(|told| serving_since(told, row));
     let flight_until = serve.and_then(|serve| flight_until(policy, now, member, serve));
-    let fetching = asked.prefetch.as_deref().filter(|told| *told.version == *policy.target());
-    let attempt = target.or(fetching).map_or(Some(run.started_at), |told| told.at);
-    let reported = row.is_some_and(|row| row.phase.is_failure() && counts(row, attempt));
+    let reported = reports_failure(policy, run, member, asked);
     let held = member.hold.is_some();
     let sent_back = target.is_none() && sent_back(run, asked);
     let over = connected && !held && serving_since.is_none() && flight_until.is_none();
@@ -142,6 +140,14 @@ pub(crate) fn standing(
         flight_until,
         sent_back,
     }
+}
+
+/// Whether the spoke says that it fails the target, in the attempt that is asked of it.
+pub(crate) fn reports_failure(policy: &Policy, run: &Run, member: &Member, asked: &Held) -> bool {
+    let Some(row) = member.target.filter(|row| row.phase.is_failure()) else { return false };
+    let asked = [&asked.serve, &asked.prefetch].into_iter().flatten();
+    let attempt = asked.into_iter().find(|told| *told.version == *policy.target());
+    counts(row, attempt.map_or(Some(run.started_at), |told| told.at))
 }
 
 /// Since when one that was told the target serves it.

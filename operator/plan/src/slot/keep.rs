@@ -23,12 +23,14 @@ pub(super) fn take_over(
     let rest = old.rest;
     let counted_alike =
         group_of(policy, &new) == group_of(policy, old) && matching(policy, &new) == matching(policy, old);
+    // Of one that failed it is said why.
+    let says_alike = rest.is_none_or(|rest| !rest.failed) || new.rows().eq(old.rows());
     let mut new = inherit(Some(old), new);
     if !new.is_selected() {
         return (Some(new), Again::Nothing);
     }
     let_rest(policy, version, now, &mut new);
-    let the_same = counted_alike && new.rest == rest && new.rest.is_some();
+    let the_same = counted_alike && says_alike && new.rest == rest && new.rest.is_some();
     (Some(new), if the_same { Again::Nothing } else { Again::Rollout })
 }
 

@@ -28,7 +28,8 @@ use crate::{
         Asked, Choice, Field, Member, Moved, Others, Placed, Winner, place, place_alone, places_alike,
         places_one_by_one,
     },
-    rollout::{Look, Run, Wanted, rest, roll},
+    rollout::{Look, Run, Wanted, failures, rest, roll},
+    status::FAILURE_NAMES,
     tally::{Counts, Tally},
 };
 
@@ -284,25 +285,29 @@ impl Slot {
         let excluded = self.tally.excluded(&self.members);
         let nobody = AtRest::default();
         self.tally.busy.settle(&self.members);
-        let (rolled, counts) = loop {
+        let (rolled, counts, failures) = loop {
             let busy = self.members.busy(&self.tally.busy);
             let rolled = roll(&look, &busy, &self.tally.at_rest);
             let names = match rolled.wanted {
                 None => {
                     let counts = self.tally.counts(&rolled);
-                    break (rolled, counts);
+                    let others = self.tally.at_rest.failed().iter().take(FAILURE_NAMES);
+                    let others = others.filter_map(|name| self.members.get(name));
+                    let failures = failures(&look, &rolled, others, FAILURE_NAMES);
+                    break (rolled, counts, failures);
                 }
                 Some(Wanted::Everybody) => {
                     let rolled = roll(&look, &self.members.selected(), &nobody);
                     let counts = Counts::of(self.tally.matched, &rolled);
-                    break (rolled, counts);
+                    let failures = failures(&look, &rolled, std::iter::empty(), FAILURE_NAMES);
+                    break (rolled, counts, failures);
                 }
                 Some(Wanted::These(names)) => names,
             };
             self.rouse(&names);
         };
         debug_assert!(whole::decides_the_same(&look, &self.members, &rolled), "{} at {now}", policy.key);
-        self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded));
+        self.outcome = Some(Outcome::of(&look, &rolled, counts, excluded, failures));
         // A step mostly asks the same of all its clusters.
         let mut shared = Arc::new(Held::default());
         let mut share = |held| {

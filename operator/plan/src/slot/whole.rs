@@ -22,7 +22,7 @@ pub(super) fn decides_the_same(look: &Look<'_>, members: &Members, rolled: &Roll
         let stored = (seat.member.held(), false);
         asked.get(seat.name()).copied().unwrap_or(stored) == (&seat.asked, seat.tell)
     };
-    (rolled.state, rolled.recheck, rolled.run.step, rolled.run.phase)
-        == (whole.state, whole.recheck, whole.run.step, whole.run.phase)
+    (rolled.state, rolled.recheck, rolled.run.step, rolled.run.phase, &rolled.cause)
+        == (whole.state, whole.recheck, whole.run.step, whole.run.phase, &whole.cause)
         && whole.seats.iter().all(alike)
 }

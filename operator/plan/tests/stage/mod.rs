@@ -51,6 +51,11 @@ impl Stage {
                     self.report(&name, version, phase, since);
                 }
             }
+            ["says", all, version, words @ ..] => {
+                for name in names(all) {
+                    self.say(&name, version, &words.join(" "));
+                }
+            }
             ["obey", all @ ..] => self.obey(all),
             ["unwritten", all @ ..] => each(all, |name| self.unwrite(name)),
             ["plan", sections @ ..] => return self.plan(sections),
@@ -138,6 +143,15 @@ impl Stage {
             let phase = serde_json::from_value(phase.into()).unwrap();
             status.entries.push(row(key, phase, since));
         }
+        self.world.upsert_assignment(Arc::new(assignment));
+    }
+
+    /// What a spoke says of a version that it reported on, for people.
+    fn say(&mut self, name: &str, version: &str, words: &str) {
+        let version = version.split_once('@').map_or(version, |(_, version)| version);
+        let mut assignment = objects::assignment(self, name);
+        let rows = assignment.status.iter_mut().flat_map(|status| &mut status.entries);
+        rows.filter(|row| row.version == version).for_each(|row| row.message = words.to_owned());
         self.world.upsert_assignment(Arc::new(assignment));
     }
 

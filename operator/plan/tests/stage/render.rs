@@ -6,11 +6,11 @@ use nave_operator_plan::{Name, Plan, PolicyReport};
 use super::Stage;
 
 /// The lines of a plan. Sections are shown besides what always is: `ranking`, `excluded`, `entries`, `conditions`,
-/// `matched`, `previous` (the version that an undo goes back to), `named` (whom the status names of those that wait); other
-/// words name the policies to show.
+/// `matched`, `previous` (the version that an undo goes back to), `named` (whom the status names of those that wait),
+/// `failures` (why those that failed did); other words name the policies to show.
 pub(super) fn plan(stage: &Stage, plan: &Plan, sections: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
-    let known = ["ranking", "excluded", "entries", "conditions", "matched", "previous", "named"];
+    let known = ["ranking", "excluded", "entries", "conditions", "matched", "previous", "named", "failures"];
     let shown: Vec<&&str> = sections.iter().filter(|word| !known.contains(word)).collect();
     for (key, report) in &plan.report.policies {
         if shown.is_empty() || shown.iter().any(|name| **name == key.name) {
@@ -83,6 +83,9 @@ fn policy(name: &str, report: &PolicyReport, sections: &[&str]) -> Vec<String> {
         for one in &report.excluded {
             lines.push(format!("  excluded {} {}: {}", one.cluster, one.reason.as_str(), one.message));
         }
+    }
+    for one in report.failures.iter().filter(|_| sections.contains(&"failures")) {
+        lines.push(format!("  failed {}: {}", one.cluster, one.message));
     }
     for wait in &report.waiting_on {
         let until = wait.until.map(|until| format!(" until {until}")).unwrap_or_default();

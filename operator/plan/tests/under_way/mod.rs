@@ -36,6 +36,7 @@ pub(crate) fn happening() -> impl Strategy<Value = String> {
         3 => cluster().prop_map(|name| format!("connect {name}")),
         1 => cluster().prop_map(|name| format!("gone {name}")),
         6 => (cluster(), 1..3u8, phase).prop_map(|(name, version, phase)| format!("report {name} m@{version} {phase}")),
+        1 => (cluster(), 1..3u8, 0..2u8).prop_map(|(name, version, words)| format!("says {name} m@{version} {words}")),
         6 => cluster().prop_map(|name| format!("obey {name}")),
         2 => Just("obey".to_owned()),
         3 => cluster().prop_map(|name| format!("unwritten {name}")),
