@@ -119,6 +119,11 @@ impl HookRuntime {
         lock(&self.shared.broken).insert((site.to_owned(), version.to_owned()));
     }
 
+    /// From now on it does again.
+    pub fn mend_version(&self, site: &str, version: &str) {
+        lock(&self.shared.broken).remove(&(site.to_owned(), version.to_owned()));
+    }
+
     /// What the site's runtime was told so far.
     ///
     /// # Errors

@@ -314,7 +314,7 @@ proptest! {
     /// The same of policies that fetch first, with a run under way: of what happens to such a one most is about weights.
     #[test]
     fn fetches_first(specs in prop::collection::vec(fetching(), 3), story in prop::collection::vec(weights(), 1..25), order in any::<u64>()) {
-        let begun = ["obey", "cluster c4 region=b", "at +1m"].map(str::to_owned);
+        let begun = ["at +1m", "obey", "at +1m", "obey", "cluster c4 region=b"].map(str::to_owned);
         goes_through(&specs, &[&begun, &*story].concat(), order)?;
     }
 

@@ -99,7 +99,8 @@ async fn approval(six: &Six) -> Result<()> {
 async fn e2e_rollout_defers_a_site_that_is_away_and_goes_on_over_a_hub_that_dies() -> Result<()> {
     let mut six = Six::start().await?;
     site_that_is_away(&mut six).await?;
-    hub_that_dies(&mut six).await
+    hub_that_dies(&mut six).await?;
+    hub_that_dies_in_a_rollback(&mut six).await
 }
 
 /// The site whose turn would be first is away: it holds nobody up, fails nothing, and catches up.
@@ -173,5 +174,38 @@ async fn hub_that_dies(six: &mut Six) -> Result<()> {
         told_at.push(entry["toldAt"].as_str().context("no toldAt")?.to_owned());
     }
     assert!(told_at.is_sorted(), "one after the other, in order: {told_at:?}");
+    Ok(())
+}
+
+/// The third site fails, and the second takes its time to go back, when the hub is killed. It brings back those that are left,
+/// knows why, and the others have no part in it.
+async fn hub_that_dies_in_a_rollback(six: &mut Six) -> Result<()> {
+    let model = "paint";
+    let [first, second] = [six.publish(model, "3.0.0").await?, six.publish(model, "3.1.0").await?];
+    six.roll_out(model, &first, &json!({})).await?;
+    six.wait_serving(&SITES, model, &first).await?;
+
+    six.runtime.break_version(SITES[2], second.name);
+    six.runtime.break_version(SITES[1], first.name);
+    six.roll_out(model, &second, &json!({"maxConcurrent": 1, "onFailure": "Rollback"})).await?;
+    let phase = |status: &PlacementPolicyStatus| status.run.as_ref().map(|run| run.phase);
+    let turned = six
+        .wait_status(model, "to turn back", |status| phase(status) == Some(RolloutPhase::RollingBack))
+        .await?;
+    six.stack.hub.kill();
+    six.runtime.mend_version(SITES[1], first.name);
+    assert_eq!(six.activations(SITES[0], model, &first)?, 1, "it died too late to show anything");
+    six.stack.hub.restart().await?;
+
+    let back = six.wait_state(model, StepState::RolledBack).await?;
+    six.wait_serving(&SITES, model, &first).await?;
+    let started = |status: &PlacementPolicyStatus| status.run.clone().map(|run| run.started_at);
+    assert_eq!(started(&turned), started(&back), "the same run");
+    assert_eq!(six.told(model, &second)?, SITES[..3], "nobody was told after it failed");
+    for site in &SITES[3..] {
+        assert_eq!(six.activations(site, model, &first)?, 1, "{site} had no part in it");
+    }
+    let why = conditions::find(&back.conditions, conditions::DEGRADED).map(|degraded| &*degraded.message);
+    assert!(why.is_some_and(|why| why.contains("1 cluster failed, 0 may: site-2: Failed: ")), "{why:?}");
     Ok(())
 }

@@ -237,6 +237,19 @@ pub(crate) const RARE: &[Row<'static>] = &[
         ],
     ),
     (
+        "in a rollback those that failed are there, and say more of it",
+        ["", "", "  rollout: {onFailure: Rollback, maxFailures: 1}"],
+        &[
+            ("policy r version=2", true),
+            ("report c1 k@2 Failed; report c2 k@2 Failed", true),
+            ("report c1 k@1 Serving; report c2 k@1 Serving", true),
+            ("says c1 k@2 out of memory", true),
+            ("obey c3", true),
+            ("says c2 k@2 the same here", true),
+            ("report c1 k@2 -", true),
+        ],
+    ),
+    (
         "a target is not ready any more while those that did not fail are on their way back",
         ["", "", "  rollout: {onFailure: Rollback, progressDeadline: 10m}"],
         &[
