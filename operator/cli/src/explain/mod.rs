@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     connection::Connection,
     output::{self, Format},
-    plan::{live, state, write_policy},
+    plan::{live, state, write_exclusions, write_policy},
     rollout::fetch_policy,
     text_table::TextTable,
     time::now,
@@ -163,22 +163,6 @@ fn write_scores(report: &PolicyReport, out: &mut dyn Write) -> std::io::Result<(
 
 fn scores(scores: &[(std::sync::Arc<str>, f64)]) -> String {
     scores.iter().map(|(name, score)| format!("{name} {score}")).collect::<Vec<_>>().join(", ")
-}
-
-fn write_exclusions(report: &PolicyReport, out: &mut dyn Write) -> std::io::Result<()> {
-    if report.excluded.is_empty() {
-        return Ok(());
-    }
-    writeln!(out)?;
-    let mut table = TextTable::new(["EXCLUDED", "REASON", "MESSAGE"]);
-    for excluded in &report.excluded {
-        table.row([
-            excluded.cluster.to_string(),
-            excluded.reason.as_str().to_owned(),
-            excluded.message.to_string(),
-        ]);
-    }
-    table.write(out, "  ")
 }
 
 /// Everything there is to say of one cluster.

@@ -6,7 +6,7 @@ mod documents;
 pub(crate) mod live;
 mod tables;
 
-pub(crate) use tables::{state, write_policy};
+pub(crate) use tables::{state, write_exclusions, write_policy};
 
 use std::{io::Write, path::PathBuf};
 

@@ -25,6 +25,7 @@ pub(super) fn write_plan(
     for (key, report) in plan.report.policies.iter().filter(|(key, _)| shown(key)) {
         writeln!(out)?;
         write_policy(key, report, out)?;
+        write_exclusions(report, out)?;
     }
     if plan.report.policies.is_empty() {
         writeln!(out, "\nNo policies.")?;
@@ -89,6 +90,23 @@ pub(crate) fn write_policy(
             "  and {more} more failed: kubectl nave explain policy NAME --cluster CLUSTER says why"
         ),
     }
+}
+
+/// Why each of those that match and are not chosen is not.
+pub(crate) fn write_exclusions(report: &PolicyReport, out: &mut dyn Write) -> std::io::Result<()> {
+    if report.excluded.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let mut table = TextTable::new(["EXCLUDED", "REASON", "MESSAGE"]);
+    for excluded in &report.excluded {
+        table.row([
+            excluded.cluster.to_string(),
+            excluded.reason.as_str().to_owned(),
+            excluded.message.to_string(),
+        ]);
+    }
+    table.write(out, "  ")
 }
 
 /// The selected first, then the candidates, each by rank.
