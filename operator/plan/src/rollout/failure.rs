@@ -57,7 +57,10 @@ pub(crate) fn cause(look: &Look<'_>, run: &Run, gates: &Gates, seats: &[Seat<'_>
 /// What is said of a run that was rolled back.
 pub(crate) fn rolled_back(policy: &Policy, cause: Option<&str>) -> String {
     let text = format!("the rollout of {} was rolled back", policy.target());
-    cause.map_or_else(|| text.clone(), |cause| format!("{text}: {cause}"))
+    match cause {
+        Some(cause) => format!("{text}: {cause}"),
+        None => text,
+    }
 }
 
 fn stored_cause(policy: &Policy) -> Option<String> {
@@ -79,12 +82,12 @@ fn failed<'a>(seats: &'a [Seat<'_>]) -> impl Iterator<Item = Failed<'a>> {
 
 /// The first of these by name.
 fn first(mut these: Vec<Failed<'_>>, most: usize) -> Vec<Failed<'_>> {
-    let name = |one: &Failed<'_>| Name::clone(one.0.name());
-    if these.len() > most && most > 0 {
-        these.select_nth_unstable_by(most - 1, |a, b| a.0.name().cmp(b.0.name()));
+    let by_name = |a: &Failed<'_>, b: &Failed<'_>| a.0.name().cmp(b.0.name());
+    if these.len() > most {
+        these.select_nth_unstable_by(most, by_name);
         these.truncate(most);
     }
-    these.sort_by_cached_key(name);
+    these.sort_unstable_by(by_name);
     these
 }
 
@@ -107,9 +110,9 @@ fn why(policy: &Policy, run: &Run, member: &Member, asked: &Held) -> String {
             fails.map_or_else(|| "does not serve it".to_owned(), |row| format!("fails it: {}", said(row)));
         return format!("was sent back to {told}, and {how}");
     }
-    let deadline = policy.object.spec.rollout.progress_deadline.as_deref().unwrap_or("1h");
+    let deadline = policy.deadline;
     let says = row.map_or_else(|| "says nothing of it".to_owned(), |row| format!("says {:?}", row.phase));
-    format!("does not serve {target} after the progressDeadline of {deadline}, and {says}")
+    format!("does not serve {target} after the progressDeadline of {deadline:#}, and {says}")
 }
 
 /// What a spoke says of a version, in one line.
