@@ -243,6 +243,8 @@ pub(crate) const RARE: &[Row<'static>] = &[
             ("policy r version=2", true),
             ("report c1 k@2 Failed; report c2 k@2 Failed", true),
             ("report c1 k@1 Serving; report c2 k@1 Serving", true),
+            // The hub sees its own status first.
+            ("version k 3", true),
             ("says c1 k@2 out of memory", true),
             ("obey c3", true),
             ("says c2 k@2 the same here", true),
