@@ -212,6 +212,11 @@ fn told_apart(mut stage: Stage, story: &[(String, bool)]) -> Result<(), TestCase
         if pending && command.starts_with("at ") {
             continue;
         }
+        if command.starts_with("unwritten") {
+            // It sees what was written before that is lost: what is not written yet has the time of its first decision.
+            follow(&mut follower, &before, &stage.world);
+            before = stage.world.clone();
+        }
         for command in command.split("; ") {
             stage.run(command, "");
         }
