@@ -2,8 +2,11 @@
 //! and walks over all of them again and again: so they lie side by side in pieces. One that comes or goes moves those of its
 //! piece only; to find one costs as much as in a sorted map.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use crate::{
     Name,
+    input::Told,
     placement::{Key, Member},
     tally::Busy,
 };
@@ -17,6 +20,10 @@ pub(crate) struct Members {
     /// None is empty.
     pieces: Vec<Piece>,
     count: usize,
+    /// Versions that any of them was told, or came from, as far as it is stored, or was.
+    versions: BTreeSet<Arc<str>>,
+    /// What the last one was told that was looked at for that; mostly all are told the same.
+    last_told: Option<Arc<Told>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +81,7 @@ impl Members {
 
     /// Puts one in that comes after all that are there.
     pub(crate) fn push(&mut self, member: Member) {
+        self.note(&member);
         debug_assert!(
             self.pieces
                 .last()
@@ -85,6 +93,7 @@ impl Members {
 
     /// Puts one where it belongs, or in the place of the one with its name.
     pub(crate) fn insert(&mut self, place: At, member: Member) {
+        self.note(&member);
         match place {
             At::Of(piece, place) => self.pieces[piece].members[place] = member,
             At::Before(piece, place) => self.put(piece, place, member),
@@ -108,6 +117,28 @@ impl Members {
         if let Some(at) = before.filter(|before| fits(*before)).or(fits(at + 1).then_some(at)) {
             let mut next = self.pieces.remove(at + 1);
             self.pieces[at].members.append(&mut next.members);
+        }
+    }
+
+    /// Whether a version that is not the policy's target can be asked of any of them: such a one was stored before, be it as the
+    /// one to go back to.
+    pub(crate) fn may_be_asked(&self, version: &str) -> bool {
+        self.versions.contains(version)
+    }
+
+    fn note(&mut self, member: &Member) {
+        let held = member.held();
+        for told in [&held.serve, &held.prefetch].into_iter().flatten() {
+            if self.last_told.as_ref().is_some_and(|last| Arc::ptr_eq(last, told)) {
+                continue;
+            }
+            let versions = std::iter::once(&told.version).chain(&told.previous);
+            versions.for_each(|version| {
+                if !self.versions.contains(version) {
+                    self.versions.insert(Arc::clone(version));
+                }
+            });
+            self.last_told = Some(Arc::clone(told));
         }
     }
 

@@ -106,6 +106,9 @@ impl Slot {
     pub(crate) fn version_changed(&mut self, catalogue: &Catalogue, changed: &str) -> Vec<Name> {
         if *changed != *self.policy.target_name {
             self.again = self.again.max(Again::Rollout);
+            if !self.members.may_be_asked(changed) {
+                return Vec::new();
+            }
             let concerns =
                 |told: &Option<Arc<Told>>| told.as_ref().is_some_and(|told| *told.version == *changed);
             let asked = self.all_asked();
