@@ -248,10 +248,41 @@ mod tests {
     }
 
     fn member(policy: &Policy, number: u64) -> Member {
+        asked(policy, number, &json!([]))
+    }
+
+    /// With entries of what it was told.
+    fn asked(policy: &Policy, number: u64, told: &serde_json::Value) -> Member {
         let name = format!("c{number:04}");
+        let entry = |told: &serde_json::Value| {
+            let mut entry = json!({"namespace": "n", "policy": "p", "model": "m"});
+            entry.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+            entry
+        };
+        let entries: Vec<_> = told.as_array().unwrap().iter().map(entry).collect();
+        let assignment = json!({"metadata": {"name": name}, "spec": {"generation": 1, "entries": entries}});
+        let assignment = Assignment::new(Arc::new(serde_json::from_value(assignment).unwrap()), None);
         let object = json!({"metadata": {"name": name}, "spec": {"accepted": true}});
         let cluster = Arc::new(Cluster::new(&name, Arc::new(serde_json::from_value(object).unwrap())));
-        Member::of(policy, None, &Spoke { cluster, assignment: Arc::<Assignment>::default() }).unwrap()
+        Member::of(policy, None, &Spoke { cluster, assignment: Arc::new(assignment) }).unwrap()
+    }
+
+    #[test]
+    fn what_is_stored_can_be_asked_be_it_to_go_back_to() {
+        let policy = policy();
+        let first = json!([{"version": "1", "action": "Prefetch"}, {"version": "3", "previousVersion": "2", "action": "Serve"}]);
+        let second = json!([{"version": "5", "previousVersion": "4", "action": "Serve"}]);
+        let mut members = Members::default();
+        members.push(asked(&policy, 0, &first));
+        for (version, may) in [("1", true), ("2", true), ("3", true), ("4", false), ("5", false)] {
+            assert_eq!(members.may_be_asked(version), may, "{version}");
+        }
+        let place = members.find(&Name::from("c0000"));
+        members.insert(place, asked(&policy, 0, &second));
+        for version in ["1", "2", "3", "4", "5"] {
+            assert!(members.may_be_asked(version), "{version}");
+        }
+        assert!(!members.may_be_asked("6"));
     }
 
     #[test]
